@@ -1,0 +1,93 @@
+/** Every code that a caller can be answered with (DESIGN.md section 3c). The set is closed. */
+export type ProblemCode =
+  | 'invalid_request'
+  | 'unknown_name'
+  | 'nothing_to_keep'
+  | 'reference_refused'
+  | 'spec_refused'
+  | 'unauthenticated'
+  | 'forbidden'
+  | 'secret_required'
+  | 'link_refused'
+  | 'not_found'
+  | 'name_taken'
+  | 'not_changeable'
+  | 'credential_expired'
+  | 'lease_superseded'
+  | 'in_use'
+  | 'already_running'
+  | 'wrong_state'
+  | 'key_not_everywhere'
+  | 'lease_ended'
+  | 'version_gone'
+  | 'version_mismatch'
+  | 'value_too_large'
+  | 'body_too_large'
+  | 'unsupported_media_type'
+  | 'rate_limited'
+  | 'internal'
+  | 'copy_unreadable'
+  | 'store_not_found'
+  | 'store_denied'
+  | 'store_rejected'
+  | 'unavailable'
+  | 'overloaded'
+  | 'leasing_halted'
+  | 'store_throttled'
+  | 'store_unavailable'
+
+/** One fault in the form of a request: where it is and what to change. Never repeats what the caller sent. */
+export interface FormFault {
+  /** JSON Pointer into the body, or `?name` for a query parameter. */
+  pointer: string
+  detail: string
+}
+
+export interface VaultErrorContext {
+  /** For `invalid_request` and its kin: each fault in the form. */
+  errors?: FormFault[]
+  /** The store whose fault this is. */
+  store?: string
+  /** Whole seconds after which repeating is worth it. */
+  retryAfterSeconds?: number
+  cause?: unknown
+}
+
+/**
+ * What goes wrong for a caller. The core names the reason; `src/http/problems.ts` gives it a status.
+ *
+ * `message` becomes the problem's `detail`: it tells this caller what to change, and holds names and limits
+ * but never values.
+ */
+export class VaultError extends Error {
+  readonly code: ProblemCode
+  readonly errors: FormFault[] | undefined
+  readonly store: string | undefined
+  readonly retryAfterSeconds: number | undefined
+
+  constructor(code: ProblemCode, detail: string, context: VaultErrorContext = {}) {
+    super(detail, context.cause === undefined ? undefined : { cause: context.cause })
+    this.name = 'VaultError'
+    this.code = code
+    this.errors = context.errors
+    this.store = context.store
+    this.retryAfterSeconds = context.retryAfterSeconds
+  }
+}
+
+/** The form of a request is wrong at one place. */
+export function invalid(pointer: string, detail: string): VaultError {
+  return new VaultError('invalid_request', 'The request does not have the form that is documented', {
+    errors: [{ pointer, detail }],
+  })
+}
+
+/** Who lacks an action on what he may know of. */
+export function forbidden(action: string): VaultError {
+  return new VaultError('forbidden', `This needs the action ${action}`)
+}
+
+/** The same for what is missing and for what the caller may not know of. */
+export function notFound(): VaultError {
+  return new VaultError('not_found', 'There is nothing here, or nothing that you may know of')
+}
