@@ -1,0 +1,89 @@
+import type { AuditEntry } from './audit.ts'
+import { outcomeOf } from './audit.ts'
+import type { Call, Caller } from './calls.ts'
+import { VaultError } from './errors.ts'
+import type { Action } from './grants.ts'
+import { deadlinePassed } from './group-commit.ts'
+import type { Ledger, LedgerTransaction } from './ledger.ts'
+import { CallerOutdated, OutcomeUnknown, SealingKeyChanged } from './ledger.ts'
+import type { Sealer } from './sealer.ts'
+
+/** What an act is about; the act adds to it what it learns, such as the version that it made. */
+export type Target = Pick<AuditEntry, 'workspace' | 'credential' | 'lease'>
+
+/**
+ * One call of an authenticated caller, judged, done and recorded in one transaction.
+ *
+ * Allowed, refused or failed, it is an event: an allowed one is committed with what it did, a refused one after its
+ * transaction was rolled back.
+ */
+export class Acts {
+  readonly #ledger: Ledger
+  readonly #sealer: Sealer
+  readonly #onPrivilege: (entry: AuditEntry, call: Call) => void
+
+  /** @param onPrivilege Told of each event that is marked `privilege`, once it is committed. */
+  constructor(ledger: Ledger, sealer: Sealer, onPrivilege: (entry: AuditEntry, call: Call) => void) {
+    this.#ledger = ledger
+    this.#sealer = sealer
+    this.#onPrivilege = onPrivilege
+  }
+
+  /**
+   * @param act Throws a VaultError to refuse; may run again where the policy or the sealing key changed under it.
+   * @throws VaultError
+   */
+  async perform<T>(
+    call: Call,
+    caller: Caller,
+    action: Action,
+    target: Target,
+    act: (tx: LedgerTransaction, caller: Caller, entry: AuditEntry) => Promise<T>,
+  ): Promise<T> {
+    let judged = caller
+    while (performance.now() < call.deadlineAt) {
+      const entry: AuditEntry = { identity: judged.identity, action, outcome: 'allowed', ...target }
+      try {
+        const result = await this.#ledger.transaction(call, judged, async (tx) => {
+          const done = await act(tx, judged, entry)
+          tx.record(entry)
+          return done
+        })
+        if (entry.mark === 'privilege') this.#onPrivilege(entry, call)
+        return result
+      } catch (error) {
+        if (error instanceof CallerOutdated) judged = await this.authenticate(call, caller)
+        else if (error instanceof SealingKeyChanged) this.#sealer.sealUnder(error.keyId)
+        else if (error instanceof OutcomeUnknown) throw deadlinePassed(error)
+        else throw await this.#refused(call, entry, error)
+      }
+    }
+    throw deadlinePassed()
+  }
+
+  /** Asks anew who the caller is. */
+  async authenticate(call: Call, caller: Pick<Caller, 'token'>): Promise<Caller> {
+    const known = await this.#ledger.authenticate(caller.token, call.deadlineAt)
+    if (!known) throw unauthenticated()
+    return known
+  }
+
+  async #refused(call: Call, entry: AuditEntry, error: unknown): Promise<unknown> {
+    const code = error instanceof VaultError ? error.code : 'internal'
+    if (code === 'unavailable') return error
+    try {
+      await this.#ledger.transaction(call, undefined, async (tx) => {
+        tx.record({ ...entry, outcome: outcomeOf(code), code, mark: undefined })
+      })
+      return error
+    } catch (cause) {
+      // What cannot be recorded is not answered as if it were.
+      return cause instanceof OutcomeUnknown ? deadlinePassed(cause) : cause
+    }
+  }
+}
+
+/** The same for every token that does not open the door. */
+export function unauthenticated(): VaultError {
+  return new VaultError('unauthenticated', 'This needs a valid token: authorization: Bearer srt_…')
+}

@@ -1,0 +1,68 @@
+import { demandAdmin } from './access.ts'
+import type { Acts } from './acts.ts'
+import type { AuditEvent, AuditFilter, StreamHead } from './audit.ts'
+import type { Call, Caller, Page, PageRequest } from './calls.ts'
+import { VaultError } from './errors.ts'
+import type { AuditVerification } from './audit-verify.ts'
+import { verifyStreams } from './audit-verify.ts'
+import type { KeyRecord, Ledger } from './ledger.ts'
+
+const ACTION = 'admin:audit'
+
+/** The audit trail, for operators: read, and held against its own hashes. */
+export class AuditTrail {
+  readonly #acts: Acts
+  readonly #ledger: Ledger
+  #verifying = false
+
+  constructor(acts: Acts, ledger: Ledger) {
+    this.#acts = acts
+    this.#ledger = ledger
+  }
+
+  /** Newest first. */
+  list(call: Call, caller: Caller, filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>> {
+    return this.#acts.perform(call, caller, ACTION, {}, async (tx, judged) => {
+      demandAdmin(judged, ACTION)
+      return tx.auditEvents(filter, page)
+    })
+  }
+
+  /**
+   * Reads every stream in pages and makes each hash anew. Has no deadline; one at a time.
+   *
+   * @param heads What was kept elsewhere: a stream that is lost or cut off shorter than its head is found by it.
+   * @throws VaultError `already_running`
+   */
+  async verify(
+    call: Call,
+    caller: Caller,
+    range: { from?: Date | undefined; to?: Date | undefined },
+    heads: readonly StreamHead[],
+  ): Promise<AuditVerification> {
+    await this.#acts.perform(call, caller, ACTION, {}, async (_tx, judged) => demandAdmin(judged, ACTION))
+    if (this.#verifying) throw new VaultError('already_running', 'The audit trail is being verified already')
+    this.#verifying = true
+    try {
+      return await verifyStreams(this.#ledger, range, heads)
+    } finally {
+      this.#verifying = false
+    }
+  }
+}
+
+/** The keys that the ledger names, for operators. */
+export class Keys {
+  readonly #acts: Acts
+
+  constructor(acts: Acts) {
+    this.#acts = acts
+  }
+
+  list(call: Call, caller: Caller, page: PageRequest): Promise<Page<KeyRecord>> {
+    return this.#acts.perform(call, caller, 'admin:keys', {}, async (tx, judged) => {
+      demandAdmin(judged, 'admin:keys')
+      return tx.keys(page)
+    })
+  }
+}

@@ -1,0 +1,142 @@
+import { hash } from 'node:crypto'
+import type { AuditEvent, StreamHead } from './audit.ts'
+
+export interface StreamVerification {
+  stream: string
+  events: number
+  head?: StreamHead | undefined
+  valid: boolean
+  /** The sequence at which the chain first breaks. */
+  firstBad?: number | undefined
+}
+
+export interface AuditVerification {
+  valid: boolean
+  /** Whether heads kept elsewhere were given and all of them hold. */
+  anchored: boolean
+  streams: StreamVerification[]
+}
+
+/** What the verification reads. */
+export interface AuditSource {
+  /** Every stream, the root first. */
+  auditStreams(): Promise<StreamHead[]>
+  /** The next events of a stream after `after`, in order; an empty page ends it. */
+  auditPage(stream: string, after: number, limit: number): Promise<AuditEvent[]>
+}
+
+const PAGE = 1000
+const NOTHING = '0'.repeat(64)
+export const ROOT_STREAM = '00000000-0000-0000-0000-000000000000'
+
+/**
+ * Makes every hash anew, from the first event of every stream, and compares it with the next, with the stream's own
+ * head, with the heads that the root stream names, and with `heads`, which somebody kept elsewhere.
+ *
+ * @param range Only events recorded in it are counted and judged; each stream's first one in it is taken as it stands.
+ */
+export async function verifyStreams(
+  source: AuditSource,
+  range: { from?: Date | undefined; to?: Date | undefined },
+  heads: readonly StreamHead[],
+): Promise<AuditVerification> {
+  const recorded = await source.auditStreams()
+  const anchors = new Map<string, StreamHead[]>()
+  const anchor = (head: StreamHead): void => {
+    anchors.set(head.stream, [...(anchors.get(head.stream) ?? []), head])
+  }
+  for (const head of [...recorded, ...heads]) anchor(head)
+
+  const streams: StreamVerification[] = []
+  const verify = async (stream: string): Promise<void> => {
+    const verification = await verifyStream(source, stream, range, anchors.get(stream) ?? [], (event) => {
+      if (stream === ROOT_STREAM) for (const head of namedHeads(event)) anchor(head)
+    })
+    streams.push(verification)
+  }
+  // The root comes first: what it names is held against the others.
+  await verify(ROOT_STREAM)
+  for (const stream of anchors.keys()) if (stream !== ROOT_STREAM) await verify(stream)
+
+  const valid = streams.every((stream) => stream.valid)
+  const anchored = heads.length > 0 && heads.every(({ stream }) => streams.find((one) => one.stream === stream)?.valid)
+  return { valid, anchored, streams }
+}
+
+async function verifyStream(
+  source: AuditSource,
+  stream: string,
+  range: { from?: Date | undefined; to?: Date | undefined },
+  anchors: readonly StreamHead[],
+  onEvent: (event: AuditEvent) => void,
+): Promise<StreamVerification> {
+  // Heads by sequence: the event there must have that hash.
+  const expected = new Map<number, Set<string>>()
+  for (const { sequence, hash } of anchors) {
+    expected.set(sequence, (expected.get(sequence) ?? new Set()).add(hash))
+  }
+  const from = range.from?.toISOString()
+  const to = range.to?.toISOString()
+  let before = { sequence: 0, hash: NOTHING }
+  let counted = 0
+  let head: StreamHead | undefined
+  let firstBad: number | undefined
+  const bad = (sequence: number): void => {
+    firstBad = Math.min(firstBad ?? sequence, sequence)
+  }
+  for (;;) {
+    const page = await source.auditPage(stream, before.sequence, PAGE)
+    if (page.length === 0) break
+    for (const event of page) {
+      const inRange = (!from || event.recordedAt >= from) && (!to || event.recordedAt < to)
+      if (inRange) {
+        const follows = event.sequence === before.sequence + 1
+        if (!follows || linkHash(before.hash, event) !== event.hash) bad(Math.min(event.sequence, before.sequence + 1))
+        const heads = expected.get(event.sequence)
+        if (heads && (heads.size > 1 || !heads.has(event.hash))) bad(event.sequence)
+        counted++
+        head = { stream, sequence: event.sequence, hash: event.hash }
+      }
+      onEvent(event)
+      before = { sequence: event.sequence, hash: event.hash }
+    }
+  }
+  // A head beyond the last event: the tail was cut off.
+  for (const sequence of expected.keys()) if (sequence > before.sequence) bad(before.sequence + 1)
+  return { stream, events: counted, head, valid: firstBad === undefined, firstBad }
+}
+
+/** SHA-256 over the hash before and the canonical JSON array of the event's columns: as `audit_canonical` in SQL. */
+export function linkHash(before: string, event: AuditEvent): string {
+  const columns = [
+    event.id,
+    event.stream,
+    event.sequence,
+    event.recordedAt,
+    event.identity,
+    event.action,
+    event.operation,
+    event.outcome,
+    event.code,
+    event.workspace,
+    event.credential,
+    event.version,
+    event.lease,
+    event.runId,
+    event.reason,
+    event.address,
+    event.requestId,
+    event.mark,
+    event.detail,
+  ]
+  // PostgreSQL writes a comma and a space between members.
+  const canonical = `[${columns.map((column) => JSON.stringify(column ?? null)).join(', ')}]`
+  return hash('sha256', Buffer.concat([Buffer.from(before, 'hex'), Buffer.from(canonical)]), 'hex')
+}
+
+/** The heads that an opening event in the root stream names. Anything else names none. */
+function namedHeads(event: AuditEvent): StreamHead[] {
+  if (event.action !== 'audit:open-stream' || !event.detail) return []
+  const { heads } = JSON.parse(event.detail) as { heads: [string, number, string][] }
+  return heads.map(([stream, sequence, hash]) => ({ stream, sequence, hash }))
+}

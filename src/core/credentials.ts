@@ -1,0 +1,267 @@
+import { admitToCredential, admitToWorkspace, demand, subjectOf } from './access.ts'
+import type { Acts } from './acts.ts'
+import type { AuditEntry } from './audit.ts'
+import type { Call, Caller, Page, PageRequest } from './calls.ts'
+import { forbidden, invalid, notFound, VaultError } from './errors.ts'
+import type { Subject } from './grants.ts'
+import { allows, hasAction, mayKnow, newlyLeasable } from './grants.ts'
+import type {
+  Credential,
+  CredentialChange,
+  CredentialFilter,
+  LedgerTransaction,
+  Workspace,
+} from './ledger.ts'
+import { isCredentialName } from './names.ts'
+import type { Secret } from './secret.ts'
+import type { Values } from './values.ts'
+import { checkVersion } from './values.ts'
+
+export interface CredentialInput {
+  connector: string
+  /** JSON text. */
+  value: Secret
+  store?: string | undefined
+  labels?: Record<string, string> | undefined
+  expiresAt?: Date | undefined
+  /** Only at creation: the sweep purges the credential then. */
+  purgeAt?: Date | undefined
+}
+
+/** `null` takes away; what is left out stays (RFC 7396). */
+export interface CredentialPatch {
+  labels?: Record<string, string | null> | null | undefined
+  expiresAt?: Date | null | undefined
+}
+
+/** `changed` is false when all was so already. */
+export interface Written {
+  credential: Credential
+  changed: boolean
+  created: boolean
+}
+
+const WRITE = 'credential:write'
+
+/** Keeps credentials: what they are called, whom they are for, and that they are gone. Their values are in `Values`. */
+export class Credentials {
+  readonly #acts: Acts
+  readonly #values: Values
+  readonly #newId: () => string
+
+  constructor(acts: Acts, values: Values, newId: () => string) {
+    this.#acts = acts
+    this.#values = values
+    this.#newId = newId
+  }
+
+  /** @throws VaultError `name_taken`, `unknown_name`, `value_too_large` */
+  create(call: Call, caller: Caller, workspace: string, name: string, input: CredentialInput): Promise<Written> {
+    const target = { workspace, credential: name }
+    return this.#acts.perform(call, caller, WRITE, target, async (tx, judged, entry) => {
+      const place = await admitToWorkspace(tx, judged, workspace)
+      demand(judged, WRITE, subjectOfInput(place, name, input))
+      return this.#create(tx, judged, place, name, input, entry)
+    })
+  }
+
+  /** Makes it, or makes it so. @throws VaultError `not_changeable`, `version_mismatch`, `name_taken` */
+  put(
+    call: Call,
+    caller: Caller,
+    workspace: string,
+    name: string,
+    input: CredentialInput,
+    ifMatch: number | undefined,
+  ): Promise<Written> {
+    return this.#acts.perform(call, caller, WRITE, { workspace, credential: name }, async (tx, judged, entry) => {
+      const place = await admitToWorkspace(tx, judged, workspace)
+      if (!isCredentialName(name)) throw notFound()
+      const existing = await tx.credential(place.id, name, true)
+      const wanted = subjectOfInput(place, name, input)
+      if (!existing) {
+        demand(judged, WRITE, wanted)
+        checkVersion(undefined, ifMatch)
+        return this.#create(tx, judged, place, name, input, entry)
+      }
+      if (!mayKnow(judged.grants, subjectOf(existing)) && allows(judged.grants, WRITE, wanted)) throw nameTaken()
+      demand(judged, WRITE, subjectOf(existing))
+      demandChange(judged, existing, { ...wanted, connector: existing.connector })
+      checkVersion(existing.version, ifMatch)
+      return this.#replace(tx, judged, existing, input, entry)
+    })
+  }
+
+  async #create(
+    tx: LedgerTransaction,
+    caller: Caller,
+    workspace: Workspace,
+    name: string,
+    input: CredentialInput,
+    entry: AuditEntry,
+  ): Promise<Written> {
+    this.#values.checkSize(input.value)
+    const store = this.#values.storeFor(input.store, workspace)
+    const { connector, labels = {}, expiresAt, purgeAt } = input
+    const row = { id: this.#newId(), workspaceId: workspace.id, name, connector, store, labels, expiresAt, purgeAt }
+    const credential = await tx.insertCredential({ ...row, createdBy: caller.identity })
+    if (!credential) throw nameTaken()
+    await this.#values.write(tx, caller, credential, 1, input.value)
+    entry.version = 1
+    return { credential, changed: true, created: true }
+  }
+
+  async #replace(
+    tx: LedgerTransaction,
+    caller: Caller,
+    existing: Credential,
+    input: CredentialInput,
+    entry: AuditEntry,
+  ): Promise<Written> {
+    if (input.connector !== existing.connector) throw notChangeable('connector')
+    if (input.store !== undefined && input.store !== existing.store) throw notChangeable('store')
+    if (input.purgeAt && input.purgeAt.getTime() !== existing.purgeAt?.getTime()) throw notChangeable('purge_at')
+    const described = await describe(tx, existing, input.labels ?? {}, input.expiresAt ?? null)
+    const written = await this.#values.update(tx, caller, described.credential, () => input.value, entry)
+    const changed = described.changed || written.changed
+    entry.mark = changed ? undefined : 'unchanged'
+    return { credential: written.credential, changed, created: false }
+  }
+
+  /** @throws VaultError `not_found` */
+  read(call: Call, caller: Caller, workspace: string, name: string): Promise<Credential> {
+    const target = { workspace, credential: name }
+    return this.#acts.perform(call, caller, 'credential:read', target, async (tx, judged, entry) => {
+      const place = await admitToWorkspace(tx, judged, workspace)
+      const credential = await admitToCredential(tx, judged, place, name, 'credential:read')
+      entry.version = credential.version
+      return credential
+    })
+  }
+
+  /** Those that the caller may `credential:read`, by name. @throws VaultError `forbidden` */
+  list(
+    call: Call,
+    caller: Caller,
+    workspace: string,
+    filter: CredentialFilter,
+    page: PageRequest,
+  ): Promise<Page<Credential>> {
+    return this.#acts.perform(call, caller, 'credential:read', { workspace }, async (tx, judged) => {
+      const place = await admitToWorkspace(tx, judged, workspace)
+      if (!hasAction(judged.grants, 'credential:read', workspace)) throw forbidden('credential:read')
+      return tx.credentials(judged.identityId, place.id, filter, page)
+    })
+  }
+
+  /** Labels and expiry, by RFC 7396; no new version. */
+  patch(call: Call, caller: Caller, workspace: string, name: string, patch: CredentialPatch): Promise<Written> {
+    return this.#acts.perform(call, caller, WRITE, { workspace, credential: name }, async (tx, judged, entry) => {
+      const place = await admitToWorkspace(tx, judged, workspace)
+      const existing = await admitToCredential(tx, judged, place, name, WRITE, true)
+      const labels = patchLabels(existing.labels, patch.labels)
+      demandChange(judged, existing, { ...subjectOf(existing), labels })
+      if (Object.keys(labels).length > LABELS_MAX) {
+        throw invalid('/labels', `A credential has at most ${LABELS_MAX} labels`)
+      }
+      const expiresAt = patch.expiresAt === undefined ? (existing.expiresAt ?? null) : patch.expiresAt
+      const described = await describe(tx, existing, labels, expiresAt)
+      entry.version = existing.version
+      entry.mark = described.changed ? undefined : 'unchanged'
+      return { ...described, created: false }
+    })
+  }
+
+  /** Recoverable for 7 days; with `purge`, whatever has or had this name is gone for good. Leases end. */
+  delete(call: Call, caller: Caller, workspace: string, name: string, purge: boolean): Promise<void> {
+    const target = { workspace, credential: name }
+    const action = purge ? 'credential:purge' : 'credential:delete'
+    return this.#acts.perform(call, caller, action, target, async (tx, judged, entry) => {
+      const place = await admitToWorkspace(tx, judged, workspace)
+      if (!isCredentialName(name)) throw notFound()
+      const active = await tx.credential(place.id, name, true)
+      const deleted = purge ? await tx.deletedCredentials(place.id, name) : []
+      const doomed = [...(active ? [active] : []), ...deleted].filter((one) => mayKnow(judged.grants, subjectOf(one)))
+      if (doomed.length === 0) throw notFound()
+      for (const one of doomed) {
+        demand(judged, 'credential:delete', subjectOf(one))
+        if (purge) demand(judged, 'credential:purge', subjectOf(one))
+      }
+      for (const one of doomed) {
+        await tx.revokeLeases({ credentialId: one.id })
+        await tx.endCredential(one.id, purge ? 'purged' : 'deleted')
+      }
+      entry.version = doomed[0]!.version
+    })
+  }
+
+  /** Brings back the one last deleted under this name. @throws VaultError `name_taken` */
+  restore(call: Call, caller: Caller, workspace: string, name: string): Promise<Written> {
+    const target = { workspace, credential: name }
+    return this.#acts.perform(call, caller, 'credential:delete', target, async (tx, judged, entry) => {
+      const place = await admitToWorkspace(tx, judged, workspace)
+      if (!isCredentialName(name)) throw notFound()
+      const active = await tx.credential(place.id, name, true)
+      const deleted = await tx.deletedCredentials(place.id, name)
+      const last = deleted.find((one) => mayKnow(judged.grants, subjectOf(one)))
+      const known = last ?? (active && mayKnow(judged.grants, subjectOf(active)) ? active : undefined)
+      if (!known) throw notFound()
+      demand(judged, 'credential:delete', subjectOf(known))
+      const credential = active || !last ? undefined : await tx.restoreCredential(last.id)
+      if (!credential) throw nameTaken()
+      entry.version = credential.version
+      return { credential, changed: true, created: false }
+    })
+  }
+}
+
+/** Labels that one credential can have. */
+export const LABELS_MAX = 32
+
+/** A change must be allowed as it becomes, and must not bring a credential under a lease grant of the caller. */
+function demandChange(caller: Caller, existing: Credential, becomes: Subject): void {
+  if (!allows(caller.grants, WRITE, becomes)) throw forbidden(WRITE)
+  if (newlyLeasable(caller.grants, subjectOf(existing), becomes)) {
+    throw new VaultError('forbidden', 'This would bring the credential under a lease:issue grant of your own')
+  }
+}
+
+async function describe(
+  tx: LedgerTransaction,
+  existing: Credential,
+  labels: Record<string, string>,
+  expiresAt: Date | null,
+): Promise<{ credential: Credential; changed: boolean }> {
+  const change: CredentialChange = {}
+  if (!sameLabels(existing.labels, labels)) change.labels = labels
+  if ((existing.expiresAt?.getTime() ?? null) !== (expiresAt?.getTime() ?? null)) change.expiresAt = expiresAt
+  if (Object.keys(change).length === 0) return { credential: existing, changed: false }
+  return { credential: await tx.updateCredential(existing.id, change), changed: true }
+}
+
+function patchLabels(
+  labels: Record<string, string>,
+  patch: Record<string, string | null> | null | undefined,
+): Record<string, string> {
+  if (patch === undefined) return labels
+  if (patch === null) return {}
+  const merged: Record<string, string | null> = { ...labels, ...patch }
+  return Object.fromEntries(Object.entries(merged).filter((entry): entry is [string, string] => entry[1] !== null))
+}
+
+function sameLabels(a: Record<string, string>, b: Record<string, string>): boolean {
+  const keys = Object.keys(a)
+  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && a[key] === b[key])
+}
+
+function subjectOfInput(workspace: Workspace, name: string, input: CredentialInput): Subject {
+  return { workspace: workspace.name, connector: input.connector, name, labels: input.labels ?? {} }
+}
+
+function nameTaken(): VaultError {
+  return new VaultError('name_taken', 'A credential of this name is in use')
+}
+
+function notChangeable(field: string): VaultError {
+  return new VaultError('not_changeable', `The ${field} of a credential cannot be changed`)
+}

@@ -1,0 +1,117 @@
+import { VaultError } from './errors.ts'
+import { OutcomeUnknown } from './ledger.ts'
+
+export interface GroupCommitOptions<Ask, Answer> {
+  /** Statements in flight at once. */
+  lanes: number
+  /** Asks that may wait; whoever comes beyond them is refused as `overloaded`. */
+  lineMax: number
+  /** Asks in one statement. */
+  batchMax: number
+  /**
+   * Commits a batch and answers in its order, by the earliest deadline in it at the latest.
+   *
+   * @throws OutcomeUnknown or VaultError to refuse the whole batch; anything else where nothing was written and
+   *   one of the asks may be to blame.
+   */
+  commit: (asks: readonly Ask[]) => Promise<Answer[]>
+  /** Told of asks whose commit was not answered: they may have taken effect. */
+  onUnknown: (asks: readonly Ask[]) => void
+  /** On the clock of `performance.now()`, in milliseconds. */
+  deadlineOf: (ask: Ask) => number
+}
+
+interface Waiting<Ask, Answer> {
+  ask: Ask
+  resolve: (answer: Answer) => void
+  reject: (error: unknown) => void
+}
+
+/**
+ * Group commit: whoever arrives while a statement is in flight waits, and the next statement takes them all.
+ *
+ * Nobody waits for a timer: a free lane takes what has arrived in this turn of the event loop.
+ */
+export class GroupCommit<Ask, Answer> {
+  readonly #options: GroupCommitOptions<Ask, Answer>
+  #line: Waiting<Ask, Answer>[] = []
+  #lanesFree: number
+  #scheduled = false
+
+  constructor(options: GroupCommitOptions<Ask, Answer>) {
+    this.#options = options
+    this.#lanesFree = options.lanes
+  }
+
+  /** Asks that wait for a statement. */
+  get waiting(): number {
+    return this.#line.length
+  }
+
+  /** Waits for the statement that takes `ask`, and answers what it judged. */
+  submit(ask: Ask): Promise<Answer> {
+    if (this.#line.length >= this.#options.lineMax) {
+      return Promise.reject(
+        new VaultError('overloaded', 'Too many requests are waiting', { retryAfterSeconds: 1 }),
+      )
+    }
+    return new Promise((resolve, reject) => {
+      this.#line.push({ ask, resolve, reject })
+      this.#schedule()
+    })
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#lanesFree === 0) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.#start()
+    })
+  }
+
+  #start(): void {
+    const now = performance.now()
+    const batch: Waiting<Ask, Answer>[] = []
+    let taken = 0
+    while (taken < this.#line.length && batch.length < this.#options.batchMax) {
+      const next = this.#line[taken++]!
+      if (this.#options.deadlineOf(next.ask) <= now) next.reject(deadlinePassed())
+      else batch.push(next)
+    }
+    this.#line = this.#line.slice(taken)
+    if (batch.length === 0) return
+    this.#lanesFree--
+    void this.#run(batch).finally(() => {
+      this.#lanesFree++
+      if (this.#line.length > 0) this.#schedule()
+    })
+    if (this.#line.length > 0) this.#schedule()
+  }
+
+  async #run(batch: Waiting<Ask, Answer>[]): Promise<void> {
+    try {
+      const answers = await this.#options.commit(batch.map((waiting) => waiting.ask))
+      batch.forEach((waiting, index) => waiting.resolve(answers[index]!))
+    } catch (error) {
+      if (error instanceof OutcomeUnknown) {
+        this.#options.onUnknown(batch.map((waiting) => waiting.ask))
+        for (const waiting of batch) waiting.reject(unanswered(error))
+      } else if (error instanceof VaultError || batch.length === 1) {
+        for (const waiting of batch) waiting.reject(error)
+      } else {
+        // One of them is to blame, and nothing was written: each is tried alone, so that only that one fails.
+        for (const waiting of batch) await this.#run([waiting])
+      }
+    }
+  }
+}
+
+/** The deadline of a call has passed before there was anything to answer. */
+export function deadlinePassed(cause?: unknown): VaultError {
+  return new VaultError('unavailable', 'The deadline of this request has passed', { retryAfterSeconds: 1, cause })
+}
+
+function unanswered(cause: unknown): VaultError {
+  return new VaultError('unavailable', 'The database did not answer in time', { retryAfterSeconds: 1, cause })
+}

@@ -1,0 +1,194 @@
+import { unauthenticated } from './acts.ts'
+import type { Call, PresentedToken } from './calls.ts'
+import type { ProblemCode } from './errors.ts'
+import { forbidden, notFound, VaultError } from './errors.ts'
+import { deadlinePassed, GroupCommit } from './group-commit.ts'
+import type { Lease, LeaseAsk, Ledger, LeaseVerdict } from './ledger.ts'
+import { isCredentialName, isSlug } from './names.ts'
+import type { Sealer } from './sealer.ts'
+import type { Secret } from './secret.ts'
+
+export interface LeaseRequest {
+  workspace: string
+  credential: string
+  version?: number | undefined
+  ttlSeconds?: number | undefined
+  runId?: string | undefined
+  reason?: string | undefined
+}
+
+/** A lease that is committed with its audit event, and the value's JSON text. */
+export interface Granted {
+  lease: Lease
+  value: Secret
+}
+
+export interface LeaseGrantsOptions {
+  newId: () => string
+  /** Statements in flight at once; at least two. */
+  lanes: number
+  lineMax: number
+  batchMax: number
+  /** A value that would leave later than this after its statement began is judged again. */
+  judgementMsMax: number
+  /** How often, in milliseconds, leases of unknown outcome are looked for; and how often at most. */
+  settleEveryMs: number
+  settleTriesMax: number
+  /** Told what was leased, for `last_leased_at` and `last_used_at`. */
+  onGranted: (granted: { credentialId: string; tokenId: string }) => void
+  onSettleError: (error: unknown) => void
+}
+
+/** Grants leases by group commit. No value leaves before its lease and its audit event are committed. */
+export class LeaseGrants {
+  readonly #ledger: Ledger
+  readonly #sealer: Sealer
+  readonly #options: LeaseGrantsOptions
+  readonly #commits: GroupCommit<LeaseAsk, { verdict: LeaseVerdict; beganAt: number }>
+  readonly #timers = new Set<NodeJS.Timeout>()
+
+  constructor(ledger: Ledger, sealer: Sealer, options: LeaseGrantsOptions) {
+    this.#ledger = ledger
+    this.#sealer = sealer
+    this.#options = options
+    this.#commits = new GroupCommit({
+      lanes: options.lanes,
+      lineMax: options.lineMax,
+      batchMax: options.batchMax,
+      deadlineOf: (ask) => ask.call.deadlineAt,
+      onUnknown: (asks) => this.#settle(asks, 0),
+      commit: async (asks) => {
+        const beganAt = performance.now()
+        const deadlineAt = asks.reduce((earliest, ask) => Math.min(earliest, ask.call.deadlineAt), Infinity)
+        const verdicts = await this.#ledger.grantLeases(asks, deadlineAt)
+        return verdicts.map((verdict) => ({ verdict, beganAt }))
+      },
+    })
+  }
+
+  /** Grants one lease. @throws VaultError */
+  async lease(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Granted> {
+    const outcome = await this.#grant(call, token, request)
+    if (outcome instanceof VaultError) throw outcome
+    return outcome
+  }
+
+  /**
+   * Grants many, each judged alone.
+   *
+   * @throws VaultError where the whole request is not admitted: `unauthenticated`, `not_found` for its workspace.
+   */
+  async leaseMany(
+    call: Call,
+    token: PresentedToken,
+    requests: readonly LeaseRequest[],
+  ): Promise<(Granted | VaultError)[]> {
+    const outcomes = await Promise.all(requests.map((request) => this.#grant(call, token, request)))
+    const refusals = outcomes.filter((outcome) => outcome instanceof Refusal)
+    if (refusals.some((one) => one.code === 'unauthenticated')) throw unauthenticated()
+    if (refusals.some((one) => !one.inWorkspace)) throw notFound()
+    const admitted = outcomes.some((one) => one instanceof Refusal || !(one instanceof VaultError))
+    if (!admitted) throw outcomes[0]
+    return outcomes
+  }
+
+  /** Ends what waits for a timer; leases of unknown outcome stay as they are. */
+  close(): void {
+    for (const timer of this.#timers) clearTimeout(timer)
+  }
+
+  async #grant(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Granted | VaultError> {
+    // What cannot be a name is asked for under one that nobody can have: it is missing by the same work.
+    const workspace = isSlug(request.workspace) ? request.workspace : ''
+    const credential = isCredentialName(request.credential) ? request.credential : ''
+    const ask: LeaseAsk = { ...request, workspace, credential, leaseId: this.#options.newId(), token, call }
+    try {
+      const { verdict, beganAt } = await this.#commits.submit(ask)
+      if (!verdict.granted) return new Refusal(verdict.code, verdict.inWorkspace)
+      return await this.#release(ask, verdict, beganAt)
+    } catch (error) {
+      if (error instanceof VaultError) return error
+      throw error
+    }
+  }
+
+  async #release(ask: LeaseAsk, verdict: LeaseVerdict & { granted: true }, beganAt: number): Promise<Granted> {
+    const { lease, copy } = verdict
+    try {
+      if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
+      if (performance.now() - beganAt > this.#options.judgementMsMax) {
+        const [code] = await this.#ledger.judgeAgain([{ ask, lease }], ask.call.deadlineAt)
+        if (code) throw refusal(code)
+        if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
+      }
+      const value = this.#sealer.open(lease.workspace, copy)
+      this.#options.onGranted({ credentialId: lease.credentialId, tokenId: ask.token.id })
+      return { lease, value }
+    } catch (error) {
+      this.#fail([{ id: lease.id, code: error instanceof VaultError ? error.code : 'internal', call: ask.call }])
+      throw error
+    }
+  }
+
+  // Whether an unanswered statement was committed shows only once its backend is through with it.
+  #settle(asks: readonly LeaseAsk[], tries: number): void {
+    const leases = asks.map((ask) => ({ id: ask.leaseId, code: 'unavailable' as const, call: ask.call }))
+    this.#fail(leases, tries, asks)
+  }
+
+  #fail(
+    leases: { id: string; code: ProblemCode; call: Call }[],
+    tries = 0,
+    unknown: readonly LeaseAsk[] = [],
+  ): void {
+    const again = (left: readonly LeaseAsk[]): void => {
+      if (left.length === 0 || tries + 1 >= this.#options.settleTriesMax) return
+      const timer = setTimeout(() => {
+        this.#timers.delete(timer)
+        this.#settle(left, tries + 1)
+      }, this.#options.settleEveryMs)
+      timer.unref()
+      this.#timers.add(timer)
+    }
+    this.#ledger.failLeases(leases).then(
+      (found) => again(unknown.filter((ask) => !found.includes(ask.leaseId))),
+      (error) => {
+        this.#options.onSettleError(error)
+        again(unknown)
+      },
+    )
+  }
+}
+
+/** The statement judged against this ask. */
+class Refusal extends VaultError {
+  readonly inWorkspace: boolean
+
+  constructor(code: ProblemCode, inWorkspace: boolean) {
+    const { message, retryAfterSeconds } = refusal(code)
+    super(code, message, retryAfterSeconds === undefined ? {} : { retryAfterSeconds })
+    this.inWorkspace = inWorkspace
+  }
+}
+
+/** The error for a code that the ledger's statement judged. */
+export function refusal(code: ProblemCode): VaultError {
+  switch (code) {
+    case 'unauthenticated':
+      return unauthenticated()
+    case 'not_found':
+      return notFound()
+    case 'forbidden':
+      return forbidden('lease:issue')
+    case 'credential_expired':
+      return new VaultError(code, 'The credential has expired: somebody must renew it')
+    case 'version_gone':
+      return new VaultError(code, 'This version is no longer kept')
+    case 'leasing_halted':
+      return new VaultError(code, 'An operator has halted leasing', { retryAfterSeconds: 10 })
+    case 'lease_ended':
+      return new VaultError(code, 'The lease has ended: lease again')
+    default:
+      return new VaultError(code, 'The lease was refused')
+  }
+}

@@ -1,0 +1,112 @@
+import { demand } from './access.ts'
+import type { Acts } from './acts.ts'
+import { unauthenticated } from './acts.ts'
+import type { AuditEntry } from './audit.ts'
+import type { Call, Caller, Page, PageRequest } from './calls.ts'
+import { forbidden, notFound, VaultError } from './errors.ts'
+import { mayKnow } from './grants.ts'
+import type { Lease, LeaseFilter, LedgerTransaction } from './ledger.ts'
+import { refusal } from './lease-grants.ts'
+
+type KnownLease = NonNullable<Awaited<ReturnType<LedgerTransaction['lease']>>>
+
+/** Leases after they were granted: seen, renewed, revoked. Granting is in `LeaseGrants`. */
+export class Leases {
+  readonly #acts: Acts
+
+  constructor(acts: Acts) {
+    this.#acts = acts
+  }
+
+  /** The caller's own leases and those that he may `lease:read`, newest first. */
+  list(call: Call, caller: Caller, filter: LeaseFilter, page: PageRequest): Promise<Page<Lease>> {
+    return this.#acts.perform(call, caller, 'lease:read', { workspace: filter.workspace }, (tx, judged) =>
+      tx.leases(judged.identityId, filter, page),
+    )
+  }
+
+  /** @throws VaultError `not_found` */
+  read(call: Call, caller: Caller, id: string): Promise<Lease> {
+    return this.#acts.perform(call, caller, 'lease:read', {}, async (tx, judged, entry) => {
+      const lease = await known(tx, judged, id, entry)
+      if (!own(judged, lease)) demand(judged, 'lease:read', subjectOfLease(lease))
+      return lease
+    })
+  }
+
+  /**
+   * From now on for `ttlSeconds`, judged as a new lease would be.
+   *
+   * @throws VaultError `lease_ended`, `lease_superseded`
+   */
+  renew(call: Call, caller: Caller, id: string, ttlSeconds: number | undefined): Promise<Lease> {
+    return this.#acts.perform(call, caller, 'lease:issue', {}, async (tx, judged, entry) => {
+      const lease = await known(tx, judged, id, entry)
+      if (!own(judged, lease)) throw forbidden('lease:issue')
+      if (lease.state !== 'active') throw new VaultError('lease_ended', 'The lease has ended: lease again')
+      if (lease.superseded) throw new VaultError('lease_superseded', 'There is a newer version: lease again')
+      const { workspace, credential, version } = lease
+      const judgement = await tx.judge(judged.token, { workspace, credential, version, ttlSeconds })
+      if (judgement.code === 'unauthenticated') throw unauthenticated()
+      if (judgement.code) throw refusal(judgement.code)
+      await tx.renewLease(id, judgement.expiresAt!)
+      return (await tx.lease(id))!
+    })
+  }
+
+  /** Again and again 204. */
+  revoke(call: Call, caller: Caller, id: string): Promise<void> {
+    return this.#acts.perform(call, caller, 'lease:revoke', {}, async (tx, judged, entry) => {
+      const lease = await known(tx, judged, id, entry)
+      if (!own(judged, lease)) demand(judged, 'lease:revoke', subjectOfLease(lease))
+      if (lease.state === 'active') await tx.revokeLease(id)
+      else entry.mark = 'unchanged'
+    })
+  }
+
+  /** Ends every active lease in the scope, and what is on its way. @returns how many were active */
+  revokeMany(
+    call: Call,
+    caller: Caller,
+    scope: { workspace?: string | undefined; credential?: string | undefined; identity?: string | undefined },
+    admitted: (caller: Caller) => void,
+  ): Promise<number> {
+    const { workspace, credential, identity } = scope
+    return this.#acts.perform(call, caller, 'admin:leases', { workspace, credential }, async (tx, judged, entry) => {
+      admitted(judged)
+      const place = workspace === undefined ? undefined : await tx.workspace(workspace)
+      if (workspace !== undefined && !place) throw unknown('/workspace')
+      const named = credential === undefined ? undefined : await tx.credential(place!.id, credential)
+      if (credential !== undefined && !named) throw unknown('/credential')
+      const who = identity === undefined ? undefined : await tx.identity(identity)
+      if (identity !== undefined && !who) throw unknown('/identity')
+      const workspaceId = named ? undefined : place?.id
+      const revoked = await tx.revokeLeases({ workspaceId, credentialId: named?.id, identityId: who?.id })
+      entry.detail = JSON.stringify({ revoked, identity })
+      return revoked
+    })
+  }
+}
+
+async function known(tx: LedgerTransaction, caller: Caller, id: string, entry: AuditEntry): Promise<KnownLease> {
+  const lease = UUID.test(id) ? await tx.lease(id) : undefined
+  if (!lease || (!own(caller, lease) && !mayKnow(caller.grants, subjectOfLease(lease)))) throw notFound()
+  Object.assign(entry, { workspace: lease.workspace, credential: lease.credential, version: lease.version })
+  Object.assign(entry, { lease: lease.id, runId: lease.runId, reason: lease.reason })
+  return lease
+}
+
+function own(caller: Caller, lease: KnownLease): boolean {
+  return lease.identityId === caller.identityId
+}
+
+function subjectOfLease(lease: KnownLease) {
+  return { workspace: lease.workspace, connector: lease.connector, name: lease.credential, labels: lease.labels }
+}
+
+function unknown(pointer: string): VaultError {
+  const detail = 'There is nothing of this name'
+  return new VaultError('unknown_name', detail, { errors: [{ pointer, detail }] })
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/

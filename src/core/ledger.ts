@@ -1,0 +1,314 @@
+import type { AuditEntry, AuditEvent, AuditFilter, StreamHead } from './audit.ts'
+import type { AuditSource } from './audit-verify.ts'
+import type { Call, Caller, Page, PageRequest, PresentedToken } from './calls.ts'
+import type { ProblemCode } from './errors.ts'
+import type { Grant } from './grants.ts'
+
+/** Whether a statement was committed is not known: its connection is closed, and nothing may be concluded. */
+export class OutcomeUnknown extends Error {
+  constructor(cause: unknown) {
+    super('Whether the ledger committed is not known', { cause })
+    this.name = 'OutcomeUnknown'
+  }
+}
+
+/** The grants that the caller was judged by are no longer the newest: ask who he is, and judge again. */
+export class CallerOutdated extends Error {
+  constructor() {
+    super('The policy has changed since the caller was judged')
+    this.name = 'CallerOutdated'
+  }
+}
+
+/** The ledger seals under another key than the one a copy was sealed with: seal again. */
+export class SealingKeyChanged extends Error {
+  readonly keyId: string
+
+  constructor(keyId: string) {
+    super('The ledger names another sealing key')
+    this.name = 'SealingKeyChanged'
+    this.keyId = keyId
+  }
+}
+
+export interface Workspace {
+  id: string
+  name: string
+  defaultStore?: string | undefined
+  createdAt: Date
+}
+
+export interface Role {
+  name: string
+  grants: Grant[]
+  createdAt: Date
+}
+
+export interface Identity {
+  id: string
+  name: string
+  roles: string[]
+  createdAt: Date
+}
+
+export interface TokenRecord {
+  id: string
+  createdAt: Date
+  expiresAt: Date
+  lastUsedAt?: Date | undefined
+}
+
+export type CredentialState = 'active' | 'deleted' | 'purged'
+
+export interface Credential {
+  id: string
+  workspaceId: string
+  workspace: string
+  name: string
+  connector: string
+  kind: 'stored' | 'link'
+  store: string
+  version: number
+  state: CredentialState
+  labels: Record<string, string>
+  createdAt: Date
+  createdBy: string
+  updatedAt: Date
+  expiresAt?: Date | undefined
+  purgeAt?: Date | undefined
+  deletedAt?: Date | undefined
+  lastLeasedAt?: Date | undefined
+}
+
+export interface CredentialFilter {
+  connector?: string | undefined
+  store?: string | undefined
+  labels: { key: string; value: string }[]
+  namePrefix?: string | undefined
+  expiresBefore?: Date | undefined
+  state: 'active' | 'deleted'
+}
+
+export interface Version {
+  version: number
+  state: 'current' | 'kept'
+  store: string
+  keyId?: string | undefined
+  createdAt: Date
+  createdBy: string
+}
+
+/** A copy that can be read: `sealed` is a local copy's Fernet token. */
+export interface Copy {
+  id: string
+  credentialId: string
+  version: number
+  store: string
+  keyId?: string | undefined
+  sealed?: string | undefined
+}
+
+export type LeaseState = 'active' | 'expired' | 'revoked' | 'failed'
+
+export interface Lease {
+  id: string
+  workspace: string
+  credential: string
+  credentialId: string
+  connector: string
+  version: number
+  identity: string
+  runId?: string | undefined
+  reason?: string | undefined
+  state: LeaseState
+  superseded: boolean
+  issuedAt: Date
+  expiresAt: Date
+  ttlSeconds: number
+}
+
+export interface LeaseFilter {
+  workspace?: string | undefined
+  credential?: string | undefined
+  identity?: string | undefined
+  runId?: string | undefined
+  state?: LeaseState | undefined
+  superseded?: boolean | undefined
+}
+
+/** One request for a lease, as it waits for the next statement. */
+export interface LeaseAsk {
+  leaseId: string
+  token: PresentedToken
+  workspace: string
+  credential: string
+  version?: number | undefined
+  ttlSeconds?: number | undefined
+  runId?: string | undefined
+  reason?: string | undefined
+  call: Call
+}
+
+/** What the statement judged: a lease that is committed with its audit event, or the reason why there is none. */
+export type LeaseVerdict =
+  | { granted: true; lease: Lease; copy: Copy }
+  | { granted: false; code: ProblemCode; inWorkspace: boolean }
+
+export interface KeyRecord {
+  id: string
+  sealing: boolean
+  copies: number
+  processes: string[]
+}
+
+export interface LeaseScope {
+  workspace?: string | undefined
+  credential?: string | undefined
+  identity?: string | undefined
+}
+
+/** What one transaction may do. Events that it records are chained and committed with it. */
+export interface LedgerTransaction {
+  record(entry: AuditEntry): void
+
+  workspace(name: string): Promise<Workspace | undefined>
+  putWorkspace(name: string, defaultStore: string | undefined): Promise<{ workspace: Workspace; created: boolean }>
+  deleteWorkspace(id: string): Promise<'deleted' | 'in_use'>
+  workspaces(page: PageRequest): Promise<Page<Workspace>>
+
+  /** Locks the policy, so that of two changes to who may do what one waits; raises its version. */
+  changePolicy(): Promise<void>
+  role(name: string): Promise<Role | undefined>
+  putRole(name: string, grants: Grant[]): Promise<{ role: Role; created: boolean }>
+  deleteRole(name: string): Promise<'deleted' | 'in_use' | 'missing'>
+  roles(page: PageRequest): Promise<Page<Role>>
+  identity(name: string): Promise<Identity | undefined>
+  /** @returns undefined where one of the roles does not exist. */
+  putIdentity(name: string, roles: string[]): Promise<{ identity: Identity; created: boolean } | undefined>
+  deleteIdentity(id: string): Promise<void>
+  identities(page: PageRequest): Promise<Page<Identity>>
+  /** The grants of every identity's roles taken together. */
+  grantsOf(identityId: string): Promise<Grant[]>
+  /** How many identities hold `admin:*`. */
+  administrators(): Promise<number>
+  insertToken(identityId: string, token: PresentedToken, expiresInSeconds: number): Promise<TokenRecord>
+  deleteToken(identityId: string, tokenId: string): Promise<boolean>
+  tokens(identityId: string, page: PageRequest): Promise<Page<TokenRecord>>
+
+  /** The active credential of that name, locked against other writers where `lock` is set. */
+  credential(workspaceId: string, name: string, lock?: boolean): Promise<Credential | undefined>
+  /** Every deleted credential that had this name, newest deletion first, locked. */
+  deletedCredentials(workspaceId: string, name: string): Promise<Credential[]>
+  /** @returns undefined where the name is taken. */
+  insertCredential(credential: NewCredential): Promise<Credential | undefined>
+  updateCredential(id: string, change: CredentialChange): Promise<Credential>
+  credentials(
+    identityId: string,
+    workspaceId: string,
+    filter: CredentialFilter,
+    page: PageRequest,
+  ): Promise<Page<Credential>>
+  /** Makes a credential `deleted`, or gone for good: then its tokens are erased and its copies dropped. */
+  endCredential(id: string, state: 'deleted' | 'purged'): Promise<void>
+  /** @returns undefined where the name is in use again. */
+  restoreCredential(id: string): Promise<Credential | undefined>
+
+  /** The readable copy of a version, `current` or `kept`. */
+  copy(credentialId: string, version: number): Promise<Copy | undefined>
+  /**
+   * Makes `version` current with one local copy, keeps the newest `versionsKept`, and erases what falls out.
+   *
+   * @throws SealingKeyChanged where `keyId` is not the sealing key.
+   */
+  insertVersion(version: NewVersion, versionsKept: number): Promise<void>
+  versions(credentialId: string, page: PageRequest): Promise<Page<Version>>
+  dropVersion(credentialId: string, version: number): Promise<boolean>
+
+  lease(id: string): Promise<(Lease & { identityId: string; labels: Record<string, string> }) | undefined>
+  leases(identityId: string, filter: LeaseFilter, page: PageRequest): Promise<Page<Lease>>
+  /** Judges a lease anew, as a new one would be, without granting it. */
+  judge(token: PresentedToken, ask: JudgeAsk): Promise<Judgement>
+  renewLease(id: string, expiresAt: Date): Promise<void>
+  revokeLease(id: string): Promise<void>
+  /** Counts the active leases in the scope, then ends them and whatever is on its way. */
+  revokeLeases(scope: RevocationScope): Promise<number>
+
+  keys(page: PageRequest): Promise<Page<KeyRecord>>
+  auditEvents(filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>>
+}
+
+export interface NewCredential {
+  id: string
+  workspaceId: string
+  name: string
+  connector: string
+  store: string
+  labels: Record<string, string>
+  createdBy: string
+  expiresAt?: Date | undefined
+  purgeAt?: Date | undefined
+}
+
+/** `null` takes a time away; what is left out stays. */
+export interface CredentialChange {
+  labels?: Record<string, string>
+  expiresAt?: Date | null
+}
+
+export interface NewVersion {
+  copyId: string
+  credentialId: string
+  version: number
+  createdBy: string
+  keyId: string
+  sealed: string
+}
+
+export interface JudgeAsk {
+  workspace: string
+  credential: string
+  version: number
+  ttlSeconds?: number | undefined
+}
+
+export interface Judgement {
+  code?: ProblemCode | undefined
+  credentialId?: string | undefined
+  expiresAt?: Date | undefined
+}
+
+/** Every id that is given must match. */
+export interface RevocationScope {
+  workspaceId?: string | undefined
+  credentialId?: string | undefined
+  identityId?: string | undefined
+  tokenId?: string | undefined
+}
+
+/** What the core asks of the database. `src/postgres/` is the only implementation. */
+export interface Ledger extends AuditSource {
+  /** Who shows this token; undefined where nobody may. */
+  authenticate(token: PresentedToken, deadlineAt: number): Promise<Caller | undefined>
+
+  /**
+   * Runs `act` in one transaction and commits it with the events that it recorded.
+   *
+   * @param caller Judged again in the transaction: his token is alive and his policy the newest.
+   * @throws CallerOutdated where it is not; OutcomeUnknown where the commit was not answered;
+   *   VaultError `unavailable` where the database is not there or the deadline has passed.
+   */
+  transaction<T>(call: Call, caller: Caller | undefined, act: (tx: LedgerTransaction) => Promise<T>): Promise<T>
+
+  /**
+   * Judges and records a batch of leases in one statement.
+   *
+   * @throws OutcomeUnknown where its answer did not come; any other error where nothing was written.
+   */
+  grantLeases(asks: readonly LeaseAsk[], deadlineAt: number): Promise<LeaseVerdict[]>
+  /** Judges granted leases again, right now, in their order: the code that would refuse each. */
+  judgeAgain(granted: readonly { ask: LeaseAsk; lease: Lease }[], deadlineAt: number): Promise<(ProblemCode | undefined)[]>
+  /** Marks leases as `failed`, where they exist, and says which do. */
+  failLeases(leases: readonly { id: string; code: ProblemCode; call: Call }[]): Promise<string[]>
+  /** Where each of this process's streams stands. */
+  heads(): StreamHead[]
+}
