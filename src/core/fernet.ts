@@ -1,0 +1,183 @@
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createSecretKey,
+  randomBytes,
+  timingSafeEqual,
+  type KeyObject,
+} from 'node:crypto'
+import { Secret } from './secret.ts'
+
+/** Why a key or a Fernet token is refused. The set is closed. */
+export type FernetFault =
+  'malformed_key' | 'malformed' | 'wrong_signature' | 'too_old' | 'from_future' | 'bad_padding'
+
+const FAULT_TEXTS: Record<FernetFault, string> = {
+  malformed_key: 'This is not the text of a Fernet key',
+  malformed: 'This is not a Fernet token',
+  wrong_signature: 'The Fernet token was not made with this key',
+  too_old: 'The Fernet token is too old',
+  from_future: 'The Fernet token is from the future',
+  bad_padding: 'The content of the Fernet token is not padded as it should be',
+}
+
+/** A key or a token is refused. Carries the code and a fixed sentence, never a piece of what was read. */
+export class FernetError extends Error {
+  readonly code: FernetFault
+
+  constructor(code: FernetFault) {
+    super(FAULT_TEXTS[code])
+    this.name = 'FernetError'
+    this.code = code
+  }
+}
+
+/** By whose clock a token's timestamp is judged, and how old it may be. */
+export interface FernetAge {
+  /** Unix time in whole seconds. */
+  now: number
+  ttlSeconds: number
+}
+
+const KEY_BYTES = 32
+const IV_BYTES = 16
+const BLOCK_BYTES = 16
+const VERSION = 0x80
+const TIMESTAMP_AT = 1
+const IV_AT = 9
+const CONTENT_AT = IV_AT + IV_BYTES
+const SIGNATURE_BYTES = 32
+const SHORTEST_BYTES = CONTENT_AT + BLOCK_BYTES + SIGNATURE_BYTES
+const CLOCK_SKEW_SECONDS = 60
+const PADDINGS = ['', '==', '=']
+
+/**
+ * One Fernet key. Prints as its id only: the bytes are in key objects behind private fields.
+ *
+ * @see https://github.com/fernet/spec/blob/master/Spec.md
+ */
+export class FernetKey {
+  /** The key's fingerprint, 32 hex digits, which may be written down and shown. */
+  readonly id: string
+  readonly #signing: KeyObject
+  readonly #encryption: KeyObject
+
+  private constructor(bytes: Buffer) {
+    this.id = createHash('sha256').update('strongroom key id\n').update(bytes).digest('hex').slice(0, 32)
+    this.#signing = createSecretKey(bytes.subarray(0, 16))
+    this.#encryption = createSecretKey(bytes.subarray(16))
+  }
+
+  /**
+   * Reads a key's text: base64url of 32 bytes with its padding, and only the spelling that encoding gives.
+   *
+   * @throws FernetError `malformed_key`
+   */
+  static parse(text: string): FernetKey {
+    const bytes = Buffer.from(text, 'base64url')
+    try {
+      if (bytes.length !== KEY_BYTES || encode(bytes) !== text) throw new FernetError('malformed_key')
+      return new FernetKey(bytes)
+    } finally {
+      bytes.fill(0)
+    }
+  }
+
+  /** Makes a new key and the text that it can be read from again. */
+  static generate(): { key: FernetKey; text: Secret } {
+    const bytes = randomBytes(KEY_BYTES)
+    const made = { key: new FernetKey(bytes), text: new Secret(encode(bytes)) }
+    bytes.fill(0)
+    return made
+  }
+
+  /**
+   * Seals `plaintext` into a token.
+   *
+   * @param now Unix time in whole seconds, written into the token in clear text.
+   * @param iv 16 bytes, for the vectors of the specification only; random otherwise.
+   * @see Fernet spec, section "Generating"
+   */
+  seal(plaintext: Buffer | string, now: number, iv: Buffer = randomBytes(IV_BYTES)): string {
+    if (!Number.isSafeInteger(now) || now < 0) throw new RangeError('The time is not in whole seconds')
+    const cipher = createCipheriv('aes-128-cbc', this.#encryption, iv)
+    const head = typeof plaintext === 'string' ? cipher.update(plaintext, 'utf8') : cipher.update(plaintext)
+    const tail = cipher.final()
+    const signedBytes = CONTENT_AT + head.length + tail.length
+    const token = Buffer.allocUnsafe(signedBytes + SIGNATURE_BYTES)
+    token[0] = VERSION
+    token.writeBigUInt64BE(BigInt(now), TIMESTAMP_AT)
+    iv.copy(token, IV_AT)
+    head.copy(token, CONTENT_AT)
+    tail.copy(token, CONTENT_AT + head.length)
+    this.#sign(token.subarray(0, signedBytes)).copy(token, signedBytes)
+    return encode(token)
+  }
+
+  /**
+   * Opens a token. Nothing is decrypted before the signature is verified.
+   *
+   * @param age Without it the timestamp is not judged, as everywhere in the service.
+   * @throws FernetError
+   * @see Fernet spec, section "Verifying"
+   */
+  open(token: string, age?: FernetAge): Buffer {
+    const bytes = decode(token)
+    const signedBytes = bytes.length - SIGNATURE_BYTES
+    const signed = bytes.subarray(0, signedBytes)
+    if (!timingSafeEqual(this.#sign(signed), bytes.subarray(signedBytes))) {
+      throw new FernetError('wrong_signature')
+    }
+    if (age !== undefined) judgeAge(bytes, age)
+    const iv = bytes.subarray(IV_AT, CONTENT_AT)
+    const decipher = createDecipheriv('aes-128-cbc', this.#encryption, iv)
+    const head = decipher.update(bytes.subarray(CONTENT_AT, signedBytes))
+    const tail = finish(decipher)
+    const plaintext = Buffer.concat([head, tail])
+    head.fill(0)
+    tail.fill(0)
+    return plaintext
+  }
+
+  toJSON(): { id: string } {
+    return { id: this.id }
+  }
+
+  #sign(bytes: Buffer): Buffer {
+    return createHmac('sha256', this.#signing).update(bytes).digest()
+  }
+}
+
+/** The only spelling we write and read: base64url with padding. */
+function encode(bytes: Buffer): string {
+  return bytes.toString('base64url') + PADDINGS[bytes.length % 3]
+}
+
+function decode(token: string): Buffer {
+  // Buffer.from drops what it does not understand, so only encoding back shows that all of it was read.
+  const bytes = Buffer.from(token, 'base64url')
+  const wellFormed =
+    bytes.length >= SHORTEST_BYTES &&
+    (bytes.length - SHORTEST_BYTES) % BLOCK_BYTES === 0 &&
+    bytes[0] === VERSION &&
+    encode(bytes) === token
+  if (!wellFormed) throw new FernetError('malformed')
+  return bytes
+}
+
+function judgeAge(bytes: Buffer, age: FernetAge): void {
+  const sealedAt = Number(bytes.readBigUInt64BE(TIMESTAMP_AT))
+  if (sealedAt + age.ttlSeconds < age.now) throw new FernetError('too_old')
+  if (sealedAt > age.now + CLOCK_SKEW_SECONDS) throw new FernetError('from_future')
+}
+
+function finish(decipher: ReturnType<typeof createDecipheriv>): Buffer {
+  try {
+    return decipher.final()
+  } catch {
+    // OpenSSL's only complaint here is the padding, and its words are not ours to pass on.
+    throw new FernetError('bad_padding')
+  }
+}

@@ -1,0 +1,81 @@
+import { hash, randomBytes } from 'node:crypto'
+import { crc32 } from 'node:zlib'
+import { Secret } from './secret.ts'
+
+/** A new token: what is kept of it (`id`, `digest`) and what is shown once. */
+export interface MintedToken {
+  id: string
+  /** `srt_<id>_<secret>_<checksum>` */
+  text: Secret
+  /** SHA-256 of the whole text. */
+  digest: Buffer
+}
+
+/** What the ledger needs to know a shown token by. */
+export interface ParsedToken {
+  id: string
+  digest: Buffer
+}
+
+// In ASCII order, so that comparing two texts of one length compares their numbers.
+const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+const ID_LENGTH = 16
+const SECRET_BYTES = 32
+const SECRET_LENGTH = 43
+const CHECKSUM_LENGTH = 6
+const SECRET_LARGEST = base62(2n ** 256n - 1n, SECRET_LENGTH)
+const TOKEN = /^srt_([0-9A-Za-z]{16})_([0-9A-Za-z]{43})_[0-9A-Za-z]{6}$/
+const SIGNED_LENGTH = 'srt_'.length + ID_LENGTH + 1 + SECRET_LENGTH
+
+/** Makes a token with 256 random bits. */
+export function mintToken(): MintedToken {
+  const id = randomBase62(ID_LENGTH)
+  const bytes = randomBytes(SECRET_BYTES)
+  const signed = `srt_${id}_${base62(BigInt(`0x${bytes.toString('hex')}`), SECRET_LENGTH)}`
+  bytes.fill(0)
+  const text = `${signed}_${checksum(signed)}`
+  return { id, text: new Secret(text), digest: digestOf(text) }
+}
+
+/** Reads a token, or answers undefined for what cannot be one: a slip of the pen costs no query. */
+export function parseToken(text: string): ParsedToken | undefined {
+  const parts = TOKEN.exec(text)
+  if (parts === null || parts[2]! > SECRET_LARGEST) return undefined
+  if (!text.endsWith(checksum(text.slice(0, SIGNED_LENGTH)))) return undefined
+  return { id: parts[1]!, digest: digestOf(text) }
+}
+
+function digestOf(text: string): Buffer {
+  return hash('sha256', text, 'buffer')
+}
+
+function checksum(signed: string): string {
+  let rest = crc32(signed)
+  let digits = ''
+  for (let place = 0; place < CHECKSUM_LENGTH; place++) {
+    digits = ALPHABET[rest % 62]! + digits
+    rest = Math.floor(rest / 62)
+  }
+  return digits
+}
+
+function base62(number: bigint, length: number): string {
+  let rest = number
+  let digits = ''
+  for (let place = 0; place < length; place++) {
+    digits = ALPHABET[Number(rest % 62n)]! + digits
+    rest /= 62n
+  }
+  return digits
+}
+
+function randomBase62(length: number): string {
+  let digits = ''
+  while (digits.length < length) {
+    for (const byte of randomBytes(length)) {
+      // 248 is the largest multiple of 62 in a byte: what lies above would favour the first digits.
+      if (byte < 248 && digits.length < length) digits += ALPHABET[byte % 62]!
+    }
+  }
+  return digits
+}
