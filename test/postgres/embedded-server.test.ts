@@ -1,6 +1,6 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, readdirSync, realpathSync } from 'node:fs'
+import { chownSync, existsSync, mkdtempSync, readFileSync, readdirSync, realpathSync } from 'node:fs'
 import { renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -107,6 +107,7 @@ t.test('a stale postmaster.pid does not block a start, even when its number live
   t.teardown(() => stranger.kill('SIGKILL'))
   const stale = [String(stranger.pid), ...lines.slice(1)].join('\n')
   writeFileSync(join(home.cluster, 'postmaster.pid'), stale, { mode: 0o600 })
+  if (home.user !== undefined) chownSync(join(home.cluster, 'postmaster.pid'), home.user.uid, home.user.gid)
   const second = await startEmbeddedServer({ dataDirectory })
   t.equal(second.adopted, false)
   await second.stop()
