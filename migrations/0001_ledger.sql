@@ -86,7 +86,7 @@ create table credentials (
   kind text not null default 'stored' check (kind in ('stored', 'link')),
   store text collate "C" not null,
   version integer not null,
-  state text not null default 'active' check (state in ('active', 'deleted', 'purged')),
+  state text not null default 'active' check (state in ('active', 'deleted')),
   labels jsonb not null default '{}',
   created_at timestamptz not null default now(),
   created_by text collate "C" not null,
@@ -99,7 +99,7 @@ create table credentials (
 create unique index credentials_active on credentials (workspace_id, name) where state = 'active';
 create index credentials_named on credentials (workspace_id, name, id);
 create index credentials_purge_at on credentials (purge_at) where purge_at is not null;
-create index credentials_gone on credentials (deleted_at) where state <> 'active';
+create index credentials_deleted_at on credentials (deleted_at) where state = 'deleted';
 
 create table versions (
   credential_id uuid not null references credentials on delete cascade,
@@ -109,7 +109,8 @@ create table versions (
   primary key (credential_id, version)
 );
 
--- One stored value of one version in one store. A local copy carries its Fernet token, any other its ref.
+-- One stored value of one version in one store. A local copy carries its Fernet token, any other its ref. It outlives its
+-- credential: a purged one is gone at once, its copies when the sweep has deleted them.
 create table copies (
   id uuid primary key,
   credential_id uuid not null,

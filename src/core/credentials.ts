@@ -189,7 +189,7 @@ export class Credentials {
       }
       for (const one of doomed) {
         await tx.revokeLeases({ credentialId: one.id })
-        await tx.endCredential(one.id, purge ? 'purged' : 'deleted')
+        await (purge ? tx.purgeCredential(one.id) : tx.deleteCredential(one.id))
       }
       entry.version = doomed[0]!.version
     })

@@ -58,7 +58,7 @@ export interface TokenRecord {
   lastUsedAt?: Date | undefined
 }
 
-export type CredentialState = 'active' | 'deleted' | 'purged'
+export type CredentialState = 'active' | 'deleted'
 
 export interface Credential {
   id: string
@@ -208,8 +208,10 @@ export interface LedgerTransaction {
     filter: CredentialFilter,
     page: PageRequest,
   ): Promise<Page<Credential>>
-  /** Makes a credential `deleted`, or gone for good: then its tokens are erased and its copies dropped. */
-  endCredential(id: string, state: 'deleted' | 'purged'): Promise<void>
+  /** Makes a credential `deleted`: it can be restored. */
+  deleteCredential(id: string): Promise<void>
+  /** Gone for good: its sealed values are erased at once, its copies are dropped and its row is forgotten. */
+  purgeCredential(id: string): Promise<void>
   /** @returns undefined where the name is in use again. */
   restoreCredential(id: string): Promise<Credential | undefined>
 
@@ -232,6 +234,17 @@ export interface LedgerTransaction {
   revokeLease(id: string): Promise<void>
   /** Counts the active leases in the scope, then ends them and whatever is on its way. */
   revokeLeases(scope: RevocationScope): Promise<number>
+
+  /** The next credentials whose time to be purged has come, locked; those that another sweep holds are passed over. */
+  duePurges(recoverySeconds: number, limit: number): Promise<Credential[]>
+  /** Forgets dropped and replaced copies that nothing outside the ledger keeps. @returns how many */
+  forgetCopies(graceSeconds: number, limit: number): Promise<number>
+  /** Forgets leases that ended longer ago than this. @returns how many */
+  forgetLeases(retentionSeconds: number, limit: number): Promise<number>
+  /** Forgets revocations that no remembered lease can be older than, and tokens long expired. @returns how many */
+  forgetRevocations(retentionSeconds: number): Promise<number>
+  /** Writes down what was used lately, unless that is written down for the last hour. */
+  touch(credentialIds: readonly string[], tokenIds: readonly string[]): Promise<void>
 
   keys(page: PageRequest): Promise<Page<KeyRecord>>
   auditEvents(filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>>

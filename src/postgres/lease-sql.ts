@@ -1,18 +1,22 @@
+import { CHAIN } from './audit-sql.ts'
+
+const TTL_SECONDS = 'greatest(1, floor(extract(epoch from expires_at - issued_at)))::integer'
+
 /**
  * The judgement of lease requests, for a whole batch of callers at once: token, grants, credential and copy.
  *
  * The same text judges when a lease is granted, renewed, and looked at again before a value leaves. Nothing is
  * locked and nothing is written here; every join goes by an index.
  *
- * Expects a relation `asked (ordinal, token_id, proof, workspace, credential, version, ttl_seconds)` and `$1`, the
- * nonce under which `proof` is the SHA-256 of the token's digest: so the comparison tells nothing of the digest.
+ * Expects a relation `asked (ordinal, token_id, proof, workspace, credential, version, ttl_seconds)` and
+ * `nonce`, the parameter under which `proof` is the SHA-256 of the token's digest: so the comparison tells nothing of the digest.
  */
-export const JUDGED = `
+const judgedUnder = (nonce: string): string => `
 judged as materialized (
   select a.*, now() as issued_at, p.revocations,
-    i.id as identity_id, i.name as identity, coalesce(g.in_workspace, false) as in_workspace,
+    i.id as identity_id, i.name as identity, c.version as version_newest, coalesce(g.in_workspace, false) as in_workspace,
     w.id as workspace_id, c.id as credential_id, c.connector, c.store, k.version as copy_version, k.id as copy_id,
-    k.key_id, k.token as sealed, k.ref,
+    k.key_id, k.token as sealed,
     least(now() + make_interval(secs => least(coalesce(a.ttl_seconds, 900), g.ttl_seconds_max)), t.expires_at,
       c.expires_at) as expires_at,
     case
@@ -26,7 +30,7 @@ judged as materialized (
     end as code
   from asked a
   cross join policy p
-  left join tokens t on t.id = a.token_id and t.expires_at > now() and sha256($1::bytea || t.digest) = a.proof
+  left join tokens t on t.id = a.token_id and t.expires_at > now() and sha256(${nonce}::bytea || t.digest) = a.proof
   left join identities i on i.id = t.identity_id
   left join workspaces w on w.name = a.workspace
   left join credentials c on c.workspace_id = w.id and c.name = a.credential and c.state = 'active'
@@ -48,51 +52,47 @@ judged as materialized (
     and k.state in ('current', 'kept')
 )`
 
-/** Judges, records leases and audit events, and replaces the stream's head, in one statement. */
+/**
+ * Judges, records leases and audit events, and replaces the stream's head, in one statement.
+ *
+ * `head_sequence` is null where the head was not the one last seen: then nothing was written.
+ */
 export const GRANT = `
 with asked as (
-  select * from unnest($2::text[], $3::bytea[], $4::text[], $5::text[], $6::integer[], $7::integer[], $8::uuid[],
-    $9::uuid[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+  select * from unnest($5::text[], $6::bytea[], $7::text[], $8::text[], $9::integer[], $10::integer[], $11::uuid[],
+    $12::uuid[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[])
   with ordinality as a (token_id, proof, workspace, credential, version, ttl_seconds, lease_id, event_id, run_id,
     reason, address, request_id, operation, ordinal)
 ),
-${JUDGED},
-chained as materialized (
-  select e.*, audit_chain($17::bytea, audit_canonical(e.id, e.stream, e.sequence, e.recorded_at, e.identity, e.action,
-    e.operation, e.outcome, e.code, e.workspace, e.credential, e.version, e.lease, e.run_id, e.reason, e.address,
-    e.request_id, e.mark, e.detail)) over (order by e.sequence rows unbounded preceding) as hash
-  from (
-    select event_id as id, $15::uuid as stream, $16::bigint + row_number() over (order by ordinal) as sequence,
-      issued_at as recorded_at, identity, 'lease:issue' as action, operation,
-      case when code is null then 'allowed' when code = 'leasing_halted' then 'failed' else 'refused' end as outcome,
-      code, workspace, credential, coalesce(version, copy_version) as version,
-      case when code is null then lease_id end as lease, run_id, reason, address, request_id,
-      null::text as mark, null::text as detail
-    from judged where identity_id is not null
-  ) e
+${judgedUnder('$4')},
+entries as (
+  select ordinal, event_id as id, identity, 'lease:issue' as action, operation,
+    case when code is null then 'allowed' when code = 'leasing_halted' then 'failed' else 'refused' end as outcome, code,
+    nullif(workspace, '') as workspace, nullif(credential, '') as credential, coalesce(version, copy_version) as version,
+    case when code is null then lease_id end as lease, run_id, reason, address, request_id, null::text as mark,
+    null::text as detail
+  from judged where identity_id is not null
 ),
-head as (
-  update audit_streams s set sequence = l.sequence, hash = l.hash
-  from (select sequence, hash from chained order by sequence desc limit 1) l
-  where s.stream = $15::uuid and s.sequence = $16::bigint and s.hash = $17::bytea
-  returning s.sequence, s.hash
-),
-recorded as (
-  insert into audit_events (id, stream, sequence, recorded_at, identity, action, operation, outcome, code, workspace,
-    credential, version, lease, run_id, reason, address, request_id, mark, detail, hash)
-  select id, stream, sequence, recorded_at, identity, action, operation, outcome, code, workspace, credential, version,
-    lease, run_id, reason, address, request_id, mark, detail, hash
-  from chained where exists (select from head)
-),
+${CHAIN},
 issued as (
   insert into leases (id, token_id, identity_id, identity, workspace_id, workspace, credential_id, credential, connector,
     version, run_id, reason, revocations, issued_at, expires_at, ttl_seconds)
   select lease_id, token_id, identity_id, identity, workspace_id, workspace, credential_id, credential, connector,
-    copy_version, run_id, reason, revocations, issued_at, expires_at,
-    greatest(1, floor(extract(epoch from expires_at - issued_at)))::integer
+    copy_version, run_id, reason, revocations, issued_at, expires_at, ${TTL_SECONDS}
   from judged where code is null and exists (select from head)
 )
-select j.code, j.in_workspace, j.identity, j.credential_id, j.connector, j.store, j.copy_version, j.copy_id, j.key_id, j.ref,
-  case when j.code is null then j.sealed end as sealed, j.issued_at, j.expires_at, h.sequence as head_sequence, h.hash as head_hash
+select j.code, j.in_workspace, j.identity, j.credential_id, j.connector, j.store, j.copy_version,
+  j.copy_version < j.version_newest as superseded, j.copy_id, j.key_id,
+  case when j.code is null then j.sealed end as sealed, j.issued_at, j.expires_at, ${TTL_SECONDS} as ttl_seconds,
+  h.sequence as head_sequence, h.hash as head_hash
 from judged j left join head h on true
 order by j.ordinal`
+
+/** Judges only: for a renewal, and before a value leaves late. */
+export const JUDGE = `
+with asked as (
+  select * from unnest($2::text[], $3::bytea[], $4::text[], $5::text[], $6::integer[], $7::integer[])
+  with ordinality as a (token_id, proof, workspace, credential, version, ttl_seconds, ordinal)
+),
+${judgedUnder('$1')}
+select code, credential_id, expires_at from judged order by ordinal`

@@ -1,0 +1,75 @@
+import type { Call } from './calls.ts'
+import type { Ledger, LedgerTransaction } from './ledger.ts'
+
+export interface SweepOptions {
+  /** How long a deleted credential can be restored. */
+  recoverySeconds: number
+  /** How long a dropped copy's row stays; at least 60 s in service. */
+  copyGraceSeconds: number
+  /** How long an ended lease is kept; at least an hour in service. */
+  leaseRetentionSeconds: number
+  /** Rows in one transaction. */
+  batch: number
+}
+
+export interface SweepReport {
+  purged: number
+  copies: number
+  leases: number
+  revocations: number
+}
+
+/** The one place that deletes. Holds no cursor: it takes the next few rows until the ledger has none; it may die. */
+export class Sweep {
+  readonly #ledger: Ledger
+  readonly #options: SweepOptions
+
+  constructor(ledger: Ledger, options: SweepOptions) {
+    this.#ledger = ledger
+    this.#options = options
+  }
+
+  /** Sweeps until nothing is left that is due. */
+  async run(): Promise<SweepReport> {
+    const { batch, copyGraceSeconds, leaseRetentionSeconds } = this.#options
+    return {
+      purged: await untilNone(() => this.#purge()),
+      copies: await untilNone(() => this.#step((tx) => tx.forgetCopies(copyGraceSeconds, batch))),
+      leases: await untilNone(() => this.#step((tx) => tx.forgetLeases(leaseRetentionSeconds, batch))),
+      revocations: await this.#step((tx) => tx.forgetRevocations(leaseRetentionSeconds)),
+    }
+  }
+
+  #purge(): Promise<number> {
+    const { recoverySeconds, batch } = this.#options
+    return this.#step(async (tx) => {
+      const due = await tx.duePurges(recoverySeconds, batch)
+      for (const { id, workspace, name, version } of due) {
+        await tx.revokeLeases({ credentialId: id })
+        await tx.purgeCredential(id)
+        tx.record({ action: 'sweep:purge', outcome: 'allowed', workspace, credential: name, version })
+      }
+      return due.length
+    })
+  }
+
+  #step(act: (tx: LedgerTransaction) => Promise<number>): Promise<number> {
+    return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, act)
+  }
+}
+
+const STEP_MS = 30_000
+
+/** A call of the service itself. */
+export function ownCall(operation: string, deadlineMs: number): Call {
+  return { requestId: operation, address: 'local', operation, deadlineAt: performance.now() + deadlineMs }
+}
+
+async function untilNone(step: () => Promise<number>): Promise<number> {
+  let total = 0
+  for (;;) {
+    const done = await step()
+    total += done
+    if (done === 0) return total
+  }
+}

@@ -1,0 +1,71 @@
+import type { AuditEvent, AuditFilter, StreamHead } from '../core/audit.ts'
+import { ROOT_STREAM } from '../core/audit-verify.ts'
+import type { Page, PageRequest } from '../core/calls.ts'
+import type { Client } from './connections.ts'
+import { pageOf } from './pages.ts'
+import { uuidAt } from './partitions.ts'
+
+const COLUMNS = `id, stream, sequence,
+  to_char(recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "recordedAt", identity, action, operation,
+  outcome, code, workspace, credential, version, lease, run_id as "runId", reason, address,
+  request_id as "requestId", mark, detail, encode(hash, 'hex') as hash`
+
+/** Newest first. A time in the filter is also a bound of the ids, so that only its partitions are read. */
+export async function selectAuditEvents(
+  client: Client,
+  filter: AuditFilter,
+  page: PageRequest,
+): Promise<Page<AuditEvent>> {
+  const { rows } = await client.query(
+    `select ${COLUMNS} from audit_events
+     where ($1::text is null or workspace = $1) and ($2::text is null or credential = $2)
+       and ($3::text is null or identity = $3) and ($4::text is null or action = $4)
+       and ($5::text is null or outcome = $5) and ($6::timestamptz is null or recorded_at >= $6)
+       and ($7::timestamptz is null or recorded_at < $7) and ($8::uuid is null or id < $8)
+       and ($9::uuid is null or id >= $9) and ($10::uuid is null or id < $10)
+     order by id desc limit $11`,
+    [
+      filter.workspace ?? null,
+      filter.credential ?? null,
+      filter.identity ?? null,
+      filter.action ?? null,
+      filter.outcome ?? null,
+      filter.from ?? null,
+      filter.to ?? null,
+      page.after?.[0] ?? null,
+      filter.from ? uuidAt(filter.from.getTime() - CLOCKS_APART_MS) : null,
+      filter.to ? uuidAt(filter.to.getTime() + CLOCKS_APART_MS) : null,
+      page.limit + 1,
+    ],
+  )
+  return pageOf(rows.map(eventOf), page.limit, (event) => [event.id])
+}
+
+// An id carries its process's time, `recorded_at` the database's.
+const CLOCKS_APART_MS = 3600_000
+
+/** Every stream and its head, the root first. */
+export async function selectStreams(client: Client): Promise<StreamHead[]> {
+  const { rows } = await client.query(
+    `select stream, sequence, encode(hash, 'hex') as hash from audit_streams where sequence > 0
+     order by stream <> $1, stream`,
+    [ROOT_STREAM],
+  )
+  return rows
+}
+
+/** The next events of a stream after a sequence, in order. */
+export async function selectStreamPage(
+  client: Client,
+  stream: string,
+  after: number,
+  limit: number,
+): Promise<AuditEvent[]> {
+  const text = `select ${COLUMNS} from audit_events where stream = $1 and sequence > $2 order by sequence limit $3`
+  const { rows } = await client.query({ name: 'stream page', text, values: [stream, after, limit] })
+  return rows.map(eventOf)
+}
+
+function eventOf(row: Record<string, unknown>): AuditEvent {
+  return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? undefined])) as unknown as AuditEvent
+}

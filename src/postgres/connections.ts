@@ -1,0 +1,152 @@
+import pg from 'pg'
+import { deadlinePassed } from '../core/group-commit.ts'
+import { VaultError } from '../core/errors.ts'
+import type { Secret } from '../core/secret.ts'
+
+/** A connection that somebody holds; `release(true)` closes it. */
+export type Client = pg.PoolClient
+
+export interface ConnectionOptions {
+  databaseUrl: Secret
+  /** Connections at most. */
+  max: number
+  /** PostgreSQL settings for these connections, such as `enable_seqscan=off`. */
+  settings?: readonly string[]
+  /** A statement that the server still runs after this ends by itself. */
+  statementTimeoutMs: number
+  /** Told of connections that break while nobody uses them. */
+  onError: (error: unknown) => void
+}
+
+// bigint as a number: sequences and counters stay far below 2^53.
+const types = {
+  getTypeParser(oid: number, format?: string) {
+    if (oid === pg.types.builtins.INT8) return Number
+    return pg.types.getTypeParser(oid, format as 'text')
+  },
+} as pg.CustomTypesConfig
+
+/** What a connection was good for is over; nothing was written. */
+export class ConnectionSpoiled extends Error {
+  override name = 'ConnectionSpoiled'
+}
+
+/** A pool whose every use ends by a deadline: what is not answered by then is cut off and its connection closed. */
+export class Connections {
+  readonly #pool: pg.Pool
+
+  constructor(options: ConnectionOptions) {
+    const settings = (options.settings ?? []).map((setting) => `-c ${setting}`).join(' ')
+    this.#pool = new pg.Pool({
+      connectionString: options.databaseUrl.reveal(),
+      max: options.max,
+      idleTimeoutMillis: 0,
+      connectionTimeoutMillis: 10_000,
+      statement_timeout: options.statementTimeoutMs,
+      application_name: 'strongroom',
+      keepAlive: true,
+      types,
+      ...(settings && { options: settings }),
+    })
+    this.#pool.on('error', options.onError)
+  }
+
+  /**
+   * Runs `use` with a connection of its own.
+   *
+   * @param use Leaves the connection without an open transaction; throws ConnectionSpoiled to have it closed.
+   * @throws VaultError `unavailable` where the database is not there or the deadline, on the clock of
+   *   `performance.now()`, has passed.
+   */
+  async run<T>(deadlineAt: number, use: (client: Client) => Promise<T>): Promise<T> {
+    const client = await this.#connect(deadlineAt)
+    let whole = false
+    try {
+      const result = await before(deadlineAt, use(client), () => cutOff(client))
+      whole = true
+      return result
+    } catch (error) {
+      const late = error instanceof VaultError && error.code === 'unavailable'
+      whole = answeredByServer(error) || !(late || isConnectionFault(error) || error instanceof ConnectionSpoiled)
+      throw databaseFault(error)
+    } finally {
+      client.release(!whole)
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end()
+  }
+
+  async #connect(deadlineAt: number): Promise<Client> {
+    const connecting = this.#pool.connect()
+    try {
+      return await before(deadlineAt, connecting, () => {
+        // It may come after all: then nobody wants it any more.
+        connecting.then(
+          (client) => client.release(),
+          () => {},
+        )
+      })
+    } catch (error) {
+      throw error instanceof VaultError ? error : unavailable(error)
+    }
+  }
+}
+
+/** What `work` answers, or `unavailable` at the deadline, after `onLate`. */
+async function before<T>(deadlineAt: number, work: Promise<T>, onLate: () => void): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(
+      () => {
+        onLate()
+        reject(deadlinePassed())
+      },
+      Math.max(0, deadlineAt - performance.now()),
+    )
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+// Closing politely would wait for the answer that nobody may open any more.
+function cutOff(client: Client): void {
+  const { connection } = client as unknown as { connection: { stream: { destroy(): void } } }
+  connection.stream.destroy()
+}
+
+/** Whether the server itself refused a statement: then nothing of it took effect. */
+export function answeredByServer(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.severity !== 'FATAL' && error.severity !== 'PANIC'
+}
+
+/** The SQLSTATE of an error that the server answered. */
+export function sqlState(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError ? error.code : undefined
+}
+
+/** What the caller is told: a database that is not there is `unavailable`, all else stays what it is. */
+function databaseFault(error: unknown): unknown {
+  if (error instanceof VaultError) return error
+  const state = sqlState(error)
+  if (answeredByServer(error) && state !== undefined && !UNAVAILABLE.test(state)) return error
+  return state !== undefined || isConnectionFault(error) ? unavailable(error) : error
+}
+
+// Connection exceptions, insufficient resources, operator intervention (statement timeout among them), read-only.
+const UNAVAILABLE = /^(08|53|57|25006|40)/
+
+function isConnectionFault(error: unknown): boolean {
+  if (!(error instanceof Error) || error instanceof VaultError) return false
+  if (error instanceof pg.DatabaseError) return !answeredByServer(error)
+  const { code } = error as NodeJS.ErrnoException
+  return code !== undefined ? /^E[A-Z]+$/.test(code) : /^(Connection terminated|timeout e|Client (has encountered|was closed)|Query read timeout|Cannot use a pool)/.test(error.message)
+}
+
+function unavailable(cause: unknown): VaultError {
+  return new VaultError('unavailable', 'The database cannot be reached', { retryAfterSeconds: 1, cause })
+}

@@ -1,0 +1,148 @@
+import { hash, randomBytes } from 'node:crypto'
+import type { Page, PageRequest, PresentedToken } from '../core/calls.ts'
+import type { ProblemCode } from '../core/errors.ts'
+import type { Judgement, Lease, LeaseFilter, RevocationScope } from '../core/ledger.ts'
+import type { Client } from './connections.ts'
+import { JUDGE } from './lease-sql.ts'
+import { pageOf } from './pages.ts'
+
+/** What revocations can name, from a lease's row `l`. A lease is ended by any of them that is newer than the lease. */
+const SCOPES = `array['token:' || l.token_id, 'identity:' || l.identity_id, 'workspace:' || l.workspace_id,
+  'credential:' || l.credential_id, 'identity:' || l.identity_id || '+workspace:' || l.workspace_id,
+  'identity:' || l.identity_id || '+credential:' || l.credential_id]`
+
+/** A lease's state, from its row `l`. */
+const STATE = `case
+  when l.failed_at is not null then 'failed'
+  when l.revoked_at is not null then 'revoked'
+  when exists (select from revocations v where v.scope = any (${SCOPES}) and v.counter > l.revocations
+    and v.revoked_at < l.expires_at) then 'revoked'
+  when l.expires_at <= now() then 'expired'
+  else 'active'
+end`
+
+const COLUMNS = `l.id, l.workspace, l.credential, l.credential_id as "credentialId", l.connector, l.version,
+  l.identity, l.identity_id as "identityId", l.run_id as "runId", l.reason, ${STATE} as state,
+  coalesce(l.version < c.version, false) as superseded, l.issued_at as "issuedAt", l.expires_at as "expiresAt",
+  l.ttl_seconds as "ttlSeconds", coalesce(c.labels, '{}') as labels`
+
+export type LeaseRow = Lease & { identityId: string; labels: Record<string, string> }
+
+export async function selectLease(client: Client, id: string): Promise<LeaseRow | undefined> {
+  const text = `select ${COLUMNS} from leases l left join credentials c on c.id = l.credential_id where l.id = $1`
+  const { rows } = await client.query({ name: 'lease', text, values: [id] })
+  return rows[0] && leaseOf(rows[0])
+}
+
+/** The identity's own leases and those that it may `lease:read`, newest first. */
+export async function selectLeases(
+  client: Client,
+  identityId: string,
+  filter: LeaseFilter,
+  page: PageRequest,
+): Promise<Page<Lease>> {
+  const text = `select * from (
+      select ${COLUMNS} from leases l left join credentials c on c.id = l.credential_id
+      where (l.identity_id = $1 or exists (
+          select from identity_roles ir join role_grants r on r.role_id = ir.role_id
+          where ir.identity_id = $1 and 'lease:read' = any (r.actions)
+            and grant_covers(r.workspaces, r.connectors, r.credentials, r.labels, l.workspace, l.connector, l.credential,
+              coalesce(c.labels, '{}'))))
+        and ($2::text is null or l.workspace = $2) and ($3::text is null or l.credential = $3)
+        and ($4::text is null or l.identity = $4) and ($5::text is null or l.run_id = $5)
+        and ($8::uuid is null or l.id < $8)
+    ) l
+    where ($6::text is null or l.state = $6) and ($7::boolean is null or l.superseded = $7)
+    order by l.id desc limit $9`
+  const { rows } = await client.query(text, [
+    identityId,
+    filter.workspace ?? null,
+    filter.credential ?? null,
+    filter.identity ?? null,
+    filter.runId ?? null,
+    filter.state ?? null,
+    filter.superseded ?? null,
+    page.after?.[0] ?? null,
+    page.limit + 1,
+  ])
+  return pageOf(rows.map(leaseOf), page.limit, (lease) => [lease.id])
+}
+
+/** Whether a token, for which `nonce` was chosen, is the one whose digest the ledger has: SHA-256 over both. */
+export function proofOf(nonce: Buffer, token: PresentedToken): Buffer {
+  return hash('sha256', Buffer.concat([nonce, token.digest]), 'buffer')
+}
+
+/** Judges requests for leases in their order, and writes nothing. */
+export async function judge(
+  client: Client,
+  asks: readonly {
+    token: PresentedToken
+    workspace: string
+    credential: string
+    version: number
+    ttlSeconds?: number | undefined
+  }[],
+): Promise<Judgement[]> {
+  const nonce = randomBytes(16)
+  const { rows } = await client.query({
+    name: 'judge',
+    text: JUDGE,
+    values: [
+      nonce,
+      asks.map((ask) => ask.token.id),
+      asks.map((ask) => proofOf(nonce, ask.token)),
+      asks.map((ask) => ask.workspace),
+      asks.map((ask) => ask.credential),
+      asks.map((ask) => ask.version),
+      asks.map((ask) => ask.ttlSeconds ?? null),
+    ],
+  })
+  return rows.map((row) => ({
+    code: (row.code as ProblemCode | null) ?? undefined,
+    credentialId: row.credential_id ?? undefined,
+    expiresAt: row.expires_at ?? undefined,
+  }))
+}
+
+export async function renewLease(client: Client, id: string, expiresAt: Date): Promise<void> {
+  await client.query(
+    `update leases set expires_at = $2,
+       ttl_seconds = greatest(1, round(extract(epoch from $2::timestamptz - now())))::integer
+     where id = $1`,
+    [id, expiresAt],
+  )
+}
+
+export async function revokeLease(client: Client, id: string): Promise<void> {
+  await client.query('update leases set revoked_at = now() where id = $1', [id])
+}
+
+/** Ends every lease in the scope, also those whose statement is still on its way. @returns how many were active */
+export async function revokeLeases(client: Client, scope: RevocationScope): Promise<number> {
+  const { workspaceId, credentialId, identityId, tokenId } = scope
+  const active = await client.query(
+    `select count(*) as active from leases l
+     where ($1::uuid is null or l.workspace_id = $1) and ($2::uuid is null or l.credential_id = $2)
+       and ($3::uuid is null or l.identity_id = $3) and ($4::text is null or l.token_id = $4)
+       and l.expires_at > now() and ${STATE} = 'active'`,
+    [workspaceId ?? null, credentialId ?? null, identityId ?? null, tokenId ?? null],
+  )
+  const parts = [
+    tokenId && `token:${tokenId}`,
+    identityId && `identity:${identityId}`,
+    workspaceId && `workspace:${workspaceId}`,
+    credentialId && `credential:${credentialId}`,
+  ]
+  await client.query(
+    `with counted as (update policy set revocations = revocations + 1 returning revocations)
+     insert into revocations (scope, counter) select $1, revocations from counted
+     on conflict (scope) do update set counter = excluded.counter, revoked_at = now()`,
+    [parts.filter(Boolean).join('+')],
+  )
+  return active.rows[0].active
+}
+
+function leaseOf(row: LeaseRow & { runId: string | null; reason: string | null }): LeaseRow {
+  return { ...row, runId: row.runId ?? undefined, reason: row.reason ?? undefined }
+}

@@ -1,0 +1,183 @@
+import type { AuditEvent, StreamHead } from '../core/audit.ts'
+import type { Call, Caller, PresentedToken } from '../core/calls.ts'
+import { randomBytes } from 'node:crypto'
+import type { ProblemCode } from '../core/errors.ts'
+import type { Lease, LeaseAsk, Ledger, LedgerTransaction, LeaseVerdict } from '../core/ledger.ts'
+import { CallerOutdated } from '../core/ledger.ts'
+import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
+import { demandCaller, selectCaller } from './callers-sql.ts'
+import type { Connections } from './connections.ts'
+import { GRANT } from './lease-sql.ts'
+import { judge, proofOf, selectLease } from './leases-sql.ts'
+import { transactionOn } from './transaction.ts'
+import type { Writers } from './writers.ts'
+import { StreamTaken } from './writers.ts'
+
+/** The ledger in PostgreSQL. */
+export class PostgresLedger implements Ledger {
+  readonly #readers: Connections
+  readonly #writers: Writers
+  readonly #leaseWriters: Writers
+  readonly #newId: () => string
+
+  constructor(options: {
+    readers: Connections
+    writers: Writers
+    leaseWriters: Writers
+    /** Makes a UUID v7. */
+    newId: () => string
+  }) {
+    this.#readers = options.readers
+    this.#writers = options.writers
+    this.#leaseWriters = options.leaseWriters
+    this.#newId = options.newId
+  }
+
+  async authenticate(token: PresentedToken, deadlineAt: number): Promise<Caller | undefined> {
+    return this.#readers.run(deadlineAt, (client) => selectCaller(client, token))
+  }
+
+  async transaction<T>(
+    call: Call,
+    caller: Caller | undefined,
+    act: (tx: LedgerTransaction) => Promise<T>,
+  ): Promise<T> {
+    return this.#writers.transaction(call.deadlineAt, async (client, entries) => {
+      const beganAt = performance.now()
+      if (caller && !(await demandCaller(client, caller))) throw new CallerOutdated()
+      const result = await act(transactionOn(client, call, entries, this.#newId))
+      // A revocation counts within a second: whoever took long, or waited for a lock, is judged again.
+      const late = performance.now() - beganAt > JUDGEMENT_MS_MAX
+      if (caller && late && !(await demandCaller(client, caller))) throw new CallerOutdated()
+      return result
+    })
+  }
+
+  async grantLeases(asks: readonly LeaseAsk[], deadlineAt: number): Promise<LeaseVerdict[]> {
+    const nonce = randomBytes(16)
+    const columns = [
+      asks.map((ask) => ask.token.id),
+      asks.map((ask) => proofOf(nonce, ask.token)),
+      asks.map((ask) => ask.workspace),
+      asks.map((ask) => ask.credential),
+      asks.map((ask) => ask.version ?? null),
+      asks.map((ask) => ask.ttlSeconds ?? null),
+      asks.map((ask) => ask.leaseId),
+      asks.map(() => this.#newId()),
+      asks.map((ask) => ask.runId ?? null),
+      asks.map((ask) => ask.reason ?? null),
+      asks.map((ask) => ask.call.address),
+      asks.map((ask) => ask.call.requestId),
+      asks.map((ask) => ask.call.operation),
+    ]
+    const rows = await this.#leaseWriters.statement(deadlineAt, async (client, stream) => {
+      const values = [stream.stream, stream.sequence, stream.hash, nonce, ...columns]
+      const answer = await client.query<VerdictRow>({ name: 'grant', text: GRANT, values })
+      const first = answer.rows[0]!
+      const recorded = answer.rows.some((row) => row.identity !== null)
+      if (recorded && first.head_sequence === null) throw new StreamTaken()
+      if (!recorded) return { result: answer.rows }
+      return { result: answer.rows, head: { sequence: first.head_sequence!, hash: first.head_hash! } }
+    })
+    return rows.map((row, index) => verdictOf(asks[index]!, row))
+  }
+
+  async judgeAgain(
+    granted: readonly { ask: LeaseAsk; lease: Lease }[],
+    deadlineAt: number,
+  ): Promise<(ProblemCode | undefined)[]> {
+    return this.#readers.run(deadlineAt, async (client) => {
+      const asks = granted.map(({ ask, lease }) => ({ ...ask, version: lease.version }))
+      const judgements = await judge(client, asks)
+      const codes: (ProblemCode | undefined)[] = []
+      for (const [index, { lease }] of granted.entries()) {
+        const now = await selectLease(client, lease.id)
+        codes.push(judgements[index]!.code ?? (now?.state === 'active' ? undefined : 'lease_ended'))
+      }
+      return codes
+    })
+  }
+
+  async failLeases(leases: readonly { id: string; code: ProblemCode; call: Call }[]): Promise<string[]> {
+    const deadlineAt = performance.now() + FAIL_DEADLINE_MS
+    return this.#writers.transaction(deadlineAt, async (client, entries) => {
+      const { rows } = await client.query(
+        `update leases set failed_at = now() where id = any ($1) and failed_at is null
+         returning id, identity, workspace, credential, version, run_id as "runId", reason`,
+        [leases.map((lease) => lease.id)],
+      )
+      for (const { id, identity, workspace, credential, version, runId, reason } of rows) {
+        const { code, call } = leases.find((lease) => lease.id === id)!
+        const known = { identity, workspace, credential, version, runId: runId ?? undefined, reason: reason ?? undefined }
+        entries.push({ entry: { action: 'lease:issue', outcome: 'failed', code, lease: id, ...known }, call })
+      }
+      return rows.map((row) => row.id)
+    })
+  }
+
+  heads(): StreamHead[] {
+    return [...this.#writers.heads(), ...this.#leaseWriters.heads()]
+  }
+
+  auditStreams(): Promise<StreamHead[]> {
+    return this.#readers.run(performance.now() + PAGE_DEADLINE_MS, selectStreams)
+  }
+
+  auditPage(stream: string, after: number, limit: number): Promise<AuditEvent[]> {
+    return this.#readers.run(performance.now() + PAGE_DEADLINE_MS, (client) =>
+      selectStreamPage(client, stream, after, limit),
+    )
+  }
+}
+
+const JUDGEMENT_MS_MAX = 500
+const FAIL_DEADLINE_MS = 5_000
+const PAGE_DEADLINE_MS = 60_000
+
+interface VerdictRow {
+  code: ProblemCode | null
+  in_workspace: boolean
+  identity: string | null
+  credential_id: string
+  connector: string
+  store: string
+  copy_version: number
+  superseded: boolean
+  copy_id: string
+  key_id: string | null
+  sealed: string | null
+  issued_at: Date
+  expires_at: Date
+  ttl_seconds: number
+  head_sequence: number | null
+  head_hash: Buffer | null
+}
+
+function verdictOf(ask: LeaseAsk, row: VerdictRow): LeaseVerdict {
+  if (row.code !== null) return { granted: false, code: row.code, inWorkspace: row.in_workspace }
+  const lease: Lease = {
+    id: ask.leaseId,
+    workspace: ask.workspace,
+    credential: ask.credential,
+    credentialId: row.credential_id,
+    connector: row.connector,
+    version: row.copy_version,
+    identity: row.identity!,
+    runId: ask.runId,
+    reason: ask.reason,
+    state: 'active',
+    superseded: row.superseded,
+    issuedAt: row.issued_at,
+    expiresAt: row.expires_at,
+    ttlSeconds: row.ttl_seconds,
+  }
+  const copy = {
+    id: row.copy_id,
+    credentialId: row.credential_id,
+    version: row.copy_version,
+    store: row.store,
+    keyId: row.key_id ?? undefined,
+    sealed: row.sealed ?? undefined,
+  }
+  return { granted: true, lease, copy }
+}

@@ -1,0 +1,75 @@
+import { readdirSync } from 'node:fs'
+import { StartRefused } from '../core/start-refused.ts'
+import type { Connections } from './connections.ts'
+
+/** Where the SQL files lie, beside `src/`. */
+export const MIGRATIONS_DIRECTORY = new URL('../../migrations/', import.meta.url)
+
+/** The migrations that this version knows, in order. */
+export function knownMigrations(): string[] {
+  const files = readdirSync(MIGRATIONS_DIRECTORY).filter((name) => name.endsWith('.sql'))
+  return files.map((name) => name.slice(0, -'.sql'.length)).sort()
+}
+
+/**
+ * Holds the database against what the service relies on: durable commits, a schema that it knows, and in production a
+ * role that owns no table and cannot change audit events.
+ *
+ * @throws StartRefused with every fault
+ */
+export async function checkDatabase(connections: Connections, production: boolean): Promise<void> {
+  const faults = await connections.run(performance.now() + CHECK_DEADLINE_MS, async (client) => {
+    const { rows } = await client.query(SETTINGS)
+    const settings = rows[0]
+    const found: string[] = []
+    if (settings.version < 15_00_00) found.push('the database must be PostgreSQL 15 or newer')
+    if (settings.fsync !== 'on') found.push('the database has fsync off: leases would be lost with it')
+    if (settings.commit === 'off') found.push('the database has synchronous_commit off: leases would be lost with it')
+    if (settings.encoding !== 'UTF8') found.push(`the database's encoding is ${settings.encoding}, not UTF8`)
+    const schema = settings.migrated ? await schemaFaults(client) : [SCHEMA_MISSING]
+    found.push(...schema)
+    if (production && schema.length === 0) found.push(...(await roleFaults(client)))
+    return found
+  })
+  if (faults.length > 0) throw new StartRefused(faults.map((fault) => `STRONGROOM_DATABASE_URL: ${fault}`))
+}
+
+const CHECK_DEADLINE_MS = 10_000
+const SCHEMA_MISSING = 'the database has no schema of Strongroom: run strongroom db-upgrade'
+const SETTINGS = `
+select current_setting('server_version_num')::integer as version, current_setting('fsync') as fsync,
+  current_setting('synchronous_commit') as commit, current_setting('server_encoding') as encoding,
+  to_regclass('strongroom_migrations') is not null as migrated`
+
+type Asking = { query(text: string): Promise<{ rows: Record<string, unknown>[] }> }
+
+/** Whether the schema is the one that this version was written for. */
+async function schemaFaults(client: Asking): Promise<string[]> {
+  const { rows } = await client.query('select name from strongroom_migrations order by name')
+  const applied = rows.map((row) => String(row.name))
+  const known = knownMigrations()
+  const faults: string[] = []
+  const lacking = known.filter((name) => !applied.includes(name))
+  const newer = applied.filter((name) => !known.includes(name))
+  if (lacking.length > 0) faults.push(`the schema is older than this version (lacks ${lacking.join(', ')}): run strongroom db-upgrade`)
+  if (newer.length > 0) faults.push(`the schema is newer than this version (has ${newer.join(', ')}): run a newer Strongroom`)
+  return faults
+}
+
+async function roleFaults(client: Asking): Promise<string[]> {
+  const { rows } = await client.query(`
+select
+  coalesce((select rolsuper from pg_roles where rolname = current_user), false) as superuser,
+  exists (select from pg_tables t where t.schemaname = current_schema()
+    and pg_has_role(current_user, t.tableowner, 'member')) as owner,
+  has_table_privilege('audit_events', 'update') or has_table_privilege('audit_events', 'delete')
+    or has_table_privilege('audit_events', 'truncate') as auditor,
+  has_schema_privilege(current_schema(), 'create') as creator`)
+  const { superuser, owner, auditor, creator } = rows[0]!
+  const faults: string[] = []
+  if (superuser) faults.push("the service's role is a superuser")
+  if (owner) faults.push("the service's role owns tables: it must be another role than STRONGROOM_DATABASE_OWNER_URL's")
+  if (auditor) faults.push("the service's role may change audit events")
+  if (creator) faults.push("the service's role may create tables")
+  return faults
+}

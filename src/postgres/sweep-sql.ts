@@ -1,0 +1,72 @@
+import type { Credential } from '../core/ledger.ts'
+import type { Client } from './connections.ts'
+import { CREDENTIAL_COLUMNS, credentialOf } from './credentials-sql.ts'
+import { uuidAt } from './partitions.ts'
+
+export async function selectDuePurges(
+  client: Client,
+  recoverySeconds: number,
+  limit: number,
+): Promise<Credential[]> {
+  const { rows } = await client.query(
+    `select ${CREDENTIAL_COLUMNS} from credentials c join workspaces w on w.id = c.workspace_id
+     where c.purge_at <= now() or (c.state = 'deleted' and c.deleted_at <= now() - make_interval(secs => $1))
+     order by c.id limit $2 for update of c skip locked`,
+    [recoverySeconds, limit],
+  )
+  return rows.map(credentialOf)
+}
+
+export async function deleteCopies(client: Client, graceSeconds: number, limit: number): Promise<number> {
+  const { rowCount } = await client.query(
+    `delete from copies where id in (
+       select id from copies where state in ('replaced', 'dropped') and store = 'local'
+         and dropped_at <= now() - make_interval(secs => $1)
+       order by id limit $2 for update skip locked)`,
+    [graceSeconds, limit],
+  )
+  return rowCount ?? 0
+}
+
+/** A lease's id tells when it was issued: younger ones, which are nearly all, are not looked at. */
+export async function deleteLeases(client: Client, retentionSeconds: number, limit: number): Promise<number> {
+  const { rowCount } = await client.query(
+    `delete from leases where id in (
+       select id from leases where id < $1 and expires_at <= now() - make_interval(secs => $2)
+       order by id limit $3 for update skip locked)`,
+    [uuidAt(Date.now() - retentionSeconds * 1000), retentionSeconds, limit],
+  )
+  return rowCount ?? 0
+}
+
+export async function deleteRevocations(client: Client, retentionSeconds: number): Promise<number> {
+  // A lease lives an hour after its last renewal at most, and a revoked one is not renewed.
+  const revocations = await client.query(
+    'delete from revocations where revoked_at < now() - make_interval(secs => $1)',
+    [retentionSeconds + 2 * 3600],
+  )
+  const tokens = await client.query(
+    `delete from tokens where expires_at < now() - interval '7 days'`,
+  )
+  return (revocations.rowCount ?? 0) + (tokens.rowCount ?? 0)
+}
+
+export async function touch(
+  client: Client,
+  credentialIds: readonly string[],
+  tokenIds: readonly string[],
+): Promise<void> {
+  await client.query(
+    `update credentials set last_leased_at = now() where id in (
+       select id from credentials where id = any ($1)
+         and (last_leased_at is null or last_leased_at < now() - interval '1 hour')
+       order by id for update skip locked)`,
+    [credentialIds],
+  )
+  await client.query(
+    `update tokens set last_used_at = now() where id in (
+       select id from tokens where id = any ($1) and (last_used_at is null or last_used_at < now() - interval '1 hour')
+       order by id for update skip locked)`,
+    [tokenIds],
+  )
+}

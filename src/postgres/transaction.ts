@@ -1,0 +1,73 @@
+import type { AuditEntry } from '../core/audit.ts'
+import type { Call } from '../core/calls.ts'
+import type { LedgerTransaction } from '../core/ledger.ts'
+import * as audit from './audit-events-sql.ts'
+import type { Client } from './connections.ts'
+import * as credentials from './credentials-sql.ts'
+import { selectKeys } from './keys-sql.ts'
+import * as leases from './leases-sql.ts'
+import * as policy from './policy-sql.ts'
+import * as sweep from './sweep-sql.ts'
+import type { Entry } from './writers.ts'
+
+/** One transaction's statements on one connection. Events are collected here and chained before the commit. */
+export function transactionOn(
+  client: Client,
+  call: Call,
+  entries: Entry[],
+  newId: () => string,
+): LedgerTransaction {
+  return {
+    record: (entry: AuditEntry) => void entries.push({ entry, call }),
+
+    workspace: (name) => policy.selectWorkspace(client, name),
+    putWorkspace: (name, defaultStore) => policy.upsertWorkspace(client, newId(), name, defaultStore),
+    deleteWorkspace: (id) => policy.deleteWorkspace(client, id),
+    workspaces: (page) => policy.selectWorkspaces(client, page),
+
+    changePolicy: () => policy.raisePolicy(client),
+    role: (name) => policy.selectRole(client, name),
+    putRole: (name, grants) => policy.upsertRole(client, newId(), name, grants),
+    deleteRole: (name) => policy.deleteRole(client, name),
+    roles: (page) => policy.selectRoles(client, page),
+    identity: (name) => policy.selectIdentity(client, name),
+    putIdentity: (name, roles) => policy.upsertIdentity(client, newId(), name, roles),
+    deleteIdentity: (id) => policy.deleteIdentity(client, id),
+    identities: (page) => policy.selectIdentities(client, page),
+    grantsOf: (identityId) => policy.selectGrantsOf(client, identityId),
+    administrators: () => policy.countAdministrators(client),
+    insertToken: (identityId, token, seconds) => policy.insertToken(client, identityId, token, seconds),
+    deleteToken: (identityId, tokenId) => policy.deleteToken(client, identityId, tokenId),
+    tokens: (identityId, page) => policy.selectTokens(client, identityId, page),
+
+    credential: (workspaceId, name, lock = false) => credentials.selectCredential(client, workspaceId, name, lock),
+    deletedCredentials: (workspaceId, name) => credentials.selectDeletedCredentials(client, workspaceId, name),
+    insertCredential: (row) => credentials.insertCredential(client, row),
+    updateCredential: (id, change) => credentials.updateCredential(client, id, change),
+    credentials: (identityId, workspaceId, filter, page) =>
+      credentials.selectCredentials(client, identityId, workspaceId, filter, page),
+    deleteCredential: (id) => credentials.deleteCredential(client, id),
+    purgeCredential: (id) => credentials.purgeCredential(client, id),
+    restoreCredential: (id) => credentials.restoreCredential(client, id),
+    copy: (credentialId, version) => credentials.selectCopy(client, credentialId, version),
+    insertVersion: (row, versionsKept) => credentials.insertVersion(client, row, versionsKept),
+    versions: (credentialId, page) => credentials.selectVersions(client, credentialId, page),
+    dropVersion: (credentialId, version) => credentials.dropVersion(client, credentialId, version),
+
+    lease: (id) => leases.selectLease(client, id),
+    leases: (identityId, filter, page) => leases.selectLeases(client, identityId, filter, page),
+    judge: async (token, ask) => (await leases.judge(client, [{ token, ...ask }]))[0]!,
+    renewLease: (id, expiresAt) => leases.renewLease(client, id, expiresAt),
+    revokeLease: (id) => leases.revokeLease(client, id),
+    revokeLeases: (scope) => leases.revokeLeases(client, scope),
+
+    duePurges: (recoverySeconds, limit) => sweep.selectDuePurges(client, recoverySeconds, limit),
+    forgetCopies: (graceSeconds, limit) => sweep.deleteCopies(client, graceSeconds, limit),
+    forgetLeases: (retentionSeconds, limit) => sweep.deleteLeases(client, retentionSeconds, limit),
+    forgetRevocations: (retentionSeconds) => sweep.deleteRevocations(client, retentionSeconds),
+    touch: (credentialIds, tokenIds) => sweep.touch(client, credentialIds, tokenIds),
+
+    keys: (page) => selectKeys(client, page),
+    auditEvents: (filter, page) => audit.selectAuditEvents(client, filter, page),
+  }
+}
