@@ -95,6 +95,15 @@ t.test('what no key opens is unreadable, and the refusal holds no text of it', a
   }
 })
 
+t.test('the key that signed decides why a token does not open, not the ones tried after it', async (t) => {
+  // From the Fernet specification: signed rightly, padded wrongly.
+  const text = 'cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4='
+  const token =
+    'gAAAAAAdwJ6xAAECAwQFBgcICQoLDA0ODz4LEpdELGQAad7aNEHbf-JkLPIpuiYRLQ3RtXatOYREu2FWke6CnJNYIbkuKNqOhw=='
+  const wide = Keyring.parse([text, ...texts])
+  t.equal((refusal(() => open(wide, wide.first.id, here, token)).cause as FernetError).code, 'bad_padding')
+})
+
 t.test('the sealed text is the documented one, so any Fernet library reads it', async (t) => {
   const token = seal(ring.first, here, new Secret('{"a":"é"}'), NOW)
   t.equal(ring.first.open(token).toString(), 'acme/c-1/12/k-1\n{"a":"é"}')

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { equalValues, MAX_VALUE_BYTES, parseStrictJson, valueText } from '../../src/core/json-value.ts'
+import { equalValues, MAX_VALUE_BYTES, valueText } from '../../src/core/json-value.ts'
 
 const TOO_DEEP = { code: 'invalid_request', errors: [{ pointer: '/value' }] }
 
@@ -28,7 +28,7 @@ t.test('a value nests at most 64 deep, where a scalar has depth 0', async (t) =>
 })
 
 t.test('a value prints as a secret and keeps the order of its members', async (t) => {
-  const text = valueText(parseStrictJson(Buffer.from(' { "b" : 1.0, "a" : [ ] } ')))
+  const text = valueText(JSON.parse(' { "b" : 1.0, "a" : [ ] } '))
   t.equal(`${text}`, '[secret]')
   t.equal(text.reveal(), '{"b":1,"a":[]}')
 })
