@@ -16,18 +16,22 @@ import { StreamTaken } from './writers.ts'
 /** The ledger in PostgreSQL. */
 export class PostgresLedger implements Ledger {
   readonly #readers: Connections
+  readonly #upkeep: Connections
   readonly #writers: Writers
   readonly #leaseWriters: Writers
   readonly #newId: () => string
 
   constructor(options: {
     readers: Connections
+    /** For what has no deadline of a request. */
+    upkeep: Connections
     writers: Writers
     leaseWriters: Writers
     /** Makes a UUID v7. */
     newId: () => string
   }) {
     this.#readers = options.readers
+    this.#upkeep = options.upkeep
     this.#writers = options.writers
     this.#leaseWriters = options.leaseWriters
     this.#newId = options.newId
@@ -120,11 +124,11 @@ export class PostgresLedger implements Ledger {
   }
 
   auditStreams(): Promise<StreamHead[]> {
-    return this.#readers.run(performance.now() + PAGE_DEADLINE_MS, selectStreams)
+    return this.#upkeep.run(performance.now() + PAGE_DEADLINE_MS, selectStreams)
   }
 
   auditPage(stream: string, after: number, limit: number): Promise<AuditEvent[]> {
-    return this.#readers.run(performance.now() + PAGE_DEADLINE_MS, (client) =>
+    return this.#upkeep.run(performance.now() + PAGE_DEADLINE_MS, (client) =>
       selectStreamPage(client, stream, after, limit),
     )
   }

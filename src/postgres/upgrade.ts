@@ -30,7 +30,7 @@ export async function upgradeDatabase(ownerUrl: Secret, serviceUrl: Secret): Pro
     })
     await makePartitions(client)
     await grantToService(client, serviceUrl)
-    await client.query('analyze')
+    if (applied.length > 0) await client.query('analyze')
     return applied.map((migration) => migration.name)
   } finally {
     await client.end()

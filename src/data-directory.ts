@@ -1,0 +1,103 @@
+import { existsSync } from 'node:fs'
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Config } from './config.ts'
+import { FernetKey } from './core/fernet.ts'
+import { parseKeyLines } from './core/keyring.ts'
+import { Secret } from './core/secret.ts'
+import { StartRefused } from './core/start-refused.ts'
+import { EmbeddedServerError } from './postgres/embedded-place.ts'
+import type { EmbeddedServer } from './postgres/embedded-server.ts'
+import { removeEmbeddedServer, startEmbeddedServer } from './postgres/embedded-server.ts'
+import { setUpEmbedded } from './postgres/embedded-setup.ts'
+
+/** Where a process finds its database and its keys. */
+export interface Ground {
+  databaseUrl: Secret
+  keys: Secret[]
+  /** Nothing was there before: the first administrator is to be made, and then {@link Ground.complete} called. */
+  firstStart: boolean
+  adminTokenFile?: string
+  /** Keeps the first administrator's token and marks the directory as complete: last of all. */
+  complete(token: Secret): Promise<void>
+  /** Stops the embedded database, where there is one. */
+  stop(): Promise<void>
+}
+
+/**
+ * The database and the keys that the configuration names; else, in development, those of the data directory.
+ *
+ * Key, embedded database and first administrator are made only together, in a data directory that is new; one that a
+ * start left half-made has no mark `complete` and is begun anew.
+ *
+ * @throws StartRefused
+ */
+export async function prepareGround(config: Config): Promise<Ground> {
+  const { databaseUrl, keys, dataDirectory } = config
+  if (databaseUrl) {
+    const nothing = async (): Promise<void> => {}
+    return { databaseUrl, keys: keys!, firstStart: false, complete: nothing, stop: nothing }
+  }
+  const complete = existsSync(join(dataDirectory, 'complete'))
+  const keysFile = join(dataDirectory, 'keys')
+  if (complete && !existsSync(keysFile) && !keys) {
+    throw new StartRefused([
+      `STRONGROOM_DATA_DIR: ${dataDirectory} has a database but no key: put its file "keys" back, or name another directory`,
+    ])
+  }
+  if (!complete && keys) {
+    throw new StartRefused([
+      'STRONGROOM_KEYS: is set without STRONGROOM_DATABASE_URL: an embedded database is made only with a key of its own',
+    ])
+  }
+  try {
+    if (!complete) await beginAnew(dataDirectory, keysFile)
+    const server = await startEmbeddedServer({ dataDirectory })
+    return await groundOn(server, dataDirectory, keys ?? (await readKeys(keysFile)), !complete)
+  } catch (error) {
+    throw error instanceof EmbeddedServerError
+      ? new StartRefused([`the embedded database: ${error.message}`])
+      : error
+  }
+}
+
+async function beginAnew(dataDirectory: string, keysFile: string): Promise<void> {
+  await mkdir(dataDirectory, { recursive: true, mode: 0o700 })
+  await chmod(dataDirectory, 0o700)
+  await removeEmbeddedServer(dataDirectory)
+  for (const name of ['keys', 'admin.token']) await rm(join(dataDirectory, name), { force: true })
+  const { text } = FernetKey.generate()
+  await writeFile(keysFile, `${text.reveal()}\n`, { mode: 0o600, flag: 'wx' })
+}
+
+async function groundOn(
+  server: EmbeddedServer,
+  dataDirectory: string,
+  keys: Secret[],
+  firstStart: boolean,
+): Promise<Ground> {
+  try {
+    const { upgradeDatabase } = await import('./postgres/upgrade.ts')
+    const { ownerUrl, serviceUrl } = await setUpEmbedded(server)
+    await upgradeDatabase(ownerUrl, serviceUrl)
+    const adminTokenFile = join(dataDirectory, 'admin.token')
+    return {
+      databaseUrl: serviceUrl,
+      keys,
+      firstStart,
+      adminTokenFile,
+      complete: async (token) => {
+        await writeFile(adminTokenFile, `${token.reveal()}\n`, { mode: 0o600, flag: 'wx' })
+        await writeFile(join(dataDirectory, 'complete'), '', { mode: 0o600 })
+      },
+      stop: () => server.stop(),
+    }
+  } catch (error) {
+    await server.stop()
+    throw error
+  }
+}
+
+async function readKeys(keysFile: string): Promise<Secret[]> {
+  return parseKeyLines(await readFile(keysFile, 'utf8')).map((text) => new Secret(text))
+}

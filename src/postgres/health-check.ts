@@ -1,0 +1,34 @@
+import type { HealthReport } from '../core/health.ts'
+import type { Connections } from './connections.ts'
+import { knownMigrations } from './start-checks.ts'
+
+const CHECK_DEADLINE_MS = 900
+
+/**
+ * Whether the database answers, has the schema that this version knows, and seals under a key that this process knows.
+ *
+ * @param knowsKey Whether a key of this id is on the ring.
+ */
+export async function checkHealth(
+  connections: Connections,
+  knowsKey: (id: string) => boolean,
+): Promise<HealthReport> {
+  // With one store, the ledger's own, there is nothing more to show.
+  const stores = { ok: 1, degraded: 0 }
+  try {
+    const { rows } = await connections.run(performance.now() + CHECK_DEADLINE_MS, (client) =>
+      client.query({
+        name: 'health',
+        text: `select (select id from keys where sealing) as sealing,
+          array(select name::text from strongroom_migrations order by name) as migrations`,
+      }),
+    )
+    const { sealing, migrations } = rows[0]
+    const schema = knownMigrations().join() === migrations.join() ? 'ok' : 'another version'
+    const keys = knowsKey(sealing) ? 'ok' : 'the sealing key is not on the ring'
+    return { ready: schema === 'ok' && keys === 'ok', checks: { database: 'ok', schema, keys, stores } }
+  } catch {
+    // Who asks has shown no token: he is told that, not why. The log has the rest.
+    return { ready: false, checks: { database: 'unavailable', schema: 'unknown', keys: 'unknown', stores } }
+  }
+}

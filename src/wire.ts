@@ -1,0 +1,217 @@
+import { hostname } from 'node:os'
+import { v7 } from 'uuid'
+import type { Config } from './config.ts'
+import { Acts } from './core/acts.ts'
+import { makeAdministrator } from './core/administrator.ts'
+import { AuditTrail, Keys } from './core/audit-trail.ts'
+import { Credentials } from './core/credentials.ts'
+import { FailedAuthentications } from './core/failed-authentications.ts'
+import { Health } from './core/health.ts'
+import { Identities } from './core/identities.ts'
+import { Keyring } from './core/keyring.ts'
+import { LastUse } from './core/last-use.ts'
+import { LeaseGrants } from './core/lease-grants.ts'
+import { Leases } from './core/leases.ts'
+import { Roles } from './core/roles.ts'
+import { Sealer } from './core/sealer.ts'
+import type { Secret } from './core/secret.ts'
+import { ownCall, Sweep } from './core/sweep.ts'
+import { Values } from './core/values.ts'
+import { Workspaces } from './core/workspaces.ts'
+import { buildAdminApp } from './http/admin-app.ts'
+import { buildServiceApp } from './http/service-app.ts'
+import type { Logger } from './log.ts'
+import { Connections } from './postgres/connections.ts'
+import { checkHealth } from './postgres/health-check.ts'
+import { forgetProcess, keepProcessAlive, registerProcess } from './postgres/key-register.ts'
+import { PostgresLedger } from './postgres/ledger.ts'
+import { checkDatabase } from './postgres/start-checks.ts'
+import { Writers } from './postgres/writers.ts'
+
+/** What waits, and how much may wait: an operator has no use for these, tests do. */
+export interface Tuning {
+  sweepEveryMs: number
+  headsEveryMs: number
+  aliveEveryMs: number
+  lastUseEveryMs: number
+  healthMaxAgeMs: number
+  /** How long a deleted credential can be restored. */
+  recoverySeconds: number
+  copyGraceSeconds: number
+  leaseRetentionSeconds: number
+  versionsKept: number
+  leaseLanes: number
+  leaseLineMax: number
+  leaseBatchMax: number
+  judgementMsMax: number
+  settleEveryMs: number
+}
+
+const TUNING: Tuning = {
+  sweepEveryMs: 60_000,
+  headsEveryMs: 60_000,
+  aliveEveryMs: 5_000,
+  lastUseEveryMs: 1_000,
+  healthMaxAgeMs: 1_000,
+  recoverySeconds: 7 * 24 * 3600,
+  copyGraceSeconds: 60,
+  leaseRetentionSeconds: 3600,
+  versionsKept: 10,
+  leaseLanes: 2,
+  leaseLineMax: 4096,
+  leaseBatchMax: 256,
+  judgementMsMax: 500,
+  settleEveryMs: 1_000,
+}
+
+// The lease statement joins by indexes whatever the size of the tables: for small ones the planner would rather scan.
+const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
+const STORES = ['local']
+
+/** A service that is ready to listen. */
+export type Strongroom = Awaited<ReturnType<typeof wire>>
+
+/**
+ * The composition root: builds everything by hand, checks the database and the keys, and starts what runs by itself.
+ *
+ * @param ground Where the database is, and the ring's keys, the first one first.
+ * @throws StartRefused
+ */
+export async function wire(
+  config: Pick<Config, 'mode' | 'deadlineSeconds' | 'rateLimit' | 'trustedProxies' | 'tls'>,
+  ground: { databaseUrl: Secret; keys: readonly Secret[] },
+  log: Logger,
+  tuned: Partial<Tuning> = {},
+) {
+  const tuning = { ...TUNING, ...tuned }
+  const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
+  const connect = (max: number, settings: string[] = [], statementTimeoutMs = config.deadlineSeconds * 1000 + 500) =>
+    new Connections({
+      databaseUrl: ground.databaseUrl,
+      max,
+      settings,
+      statementTimeoutMs,
+      onError: (error) => log.warn({ err: error }, 'a database connection broke'),
+    })
+  const readers = connect(4)
+  const upkeep = connect(2, [], 0)
+  const writers = new Writers(connect(4), v7)
+  const leaseWriters = new Writers(connect(tuning.leaseLanes, BY_INDEX), v7)
+  const closeConnections = () => Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close()))
+
+  const process_ = { id: v7(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
+  let sealingKeyId: string
+  try {
+    await checkDatabase(upkeep, config.mode === 'production')
+    sealingKeyId = await registerProcess(upkeep, process_)
+  } catch (error) {
+    await closeConnections()
+    throw error
+  }
+
+  const ledger = new PostgresLedger({ readers, upkeep, writers, leaseWriters, newId: v7 })
+  const sealer = new Sealer(keyring, sealingKeyId)
+  const acts = new Acts(ledger, sealer, (entry, call) =>
+    log.warn({ operation: call.operation, identity: entry.identity, detail: entry.detail }, 'privilege granted'),
+  )
+  const { versionsKept } = tuning
+  const values = new Values(acts, sealer, { newId: v7, versionsKept, stores: STORES, defaultStore: 'local' })
+  const lastUse = new LastUse(ledger)
+  const leaseGrants = new LeaseGrants(ledger, sealer, {
+    newId: v7,
+    lanes: tuning.leaseLanes,
+    lineMax: tuning.leaseLineMax,
+    batchMax: tuning.leaseBatchMax,
+    judgementMsMax: tuning.judgementMsMax,
+    settleEveryMs: tuning.settleEveryMs,
+    settleTriesMax: 60,
+    onGranted: ({ credentialId, tokenId }) => lastUse.noteLease(credentialId, tokenId),
+    onSettleError: (error) => log.warn({ err: error }, 'leases without a value could not be marked yet'),
+  })
+  const sweep = new Sweep(ledger, { ...tuning, batch: 500 })
+  const failures = new FailedAuthentications(ledger, (error) =>
+    log.warn({ err: error }, 'a failed authentication could not be recorded'),
+  )
+  const knowsKey = (id: string): boolean => sealer.keyring.has(id)
+  const health = new Health(() => checkHealth(readers, knowsKey), tuning.healthMaxAgeMs)
+
+  const deps = {
+    authenticate: async (...of: Parameters<typeof ledger.authenticate>) => {
+      const caller = await ledger.authenticate(...of)
+      if (caller) lastUse.noteToken(caller.token.id)
+      return caller
+    },
+    onAuthenticationFailed: (call: Parameters<typeof failures.note>[0]) => failures.note(call),
+    credentials: new Credentials(acts, values, v7),
+    values,
+    leases: new Leases(acts),
+    leaseGrants,
+    workspaces: new Workspaces(acts, STORES),
+    roles: new Roles(acts),
+    identities: new Identities(acts),
+    keys: new Keys(acts),
+    auditTrail: new AuditTrail(acts, ledger),
+    health: () => health.report(),
+    log,
+    deadlineSeconds: config.deadlineSeconds,
+    rateLimit: config.rateLimit,
+    trustedProxies: config.trustedProxies,
+    ...(config.tls && config.tls !== 'proxy' && { tls: config.tls }),
+  }
+  const serviceApp = buildServiceApp(deps)
+  const adminApp = buildAdminApp(deps)
+
+  const logHeads = (): void => log.info({ heads: ledger.heads() }, 'audit heads')
+  const every = [
+    repeat(tuning.sweepEveryMs, async () => void (await sweep.run()), (err) => log.error({ err }, 'the sweep failed')),
+    repeat(tuning.headsEveryMs, async () => logHeads(), () => {}),
+    repeat(
+      tuning.aliveEveryMs,
+      async () => {
+        const sealing = await keepProcessAlive(upkeep, { ...process_, keyIds: sealer.keyring.ids() })
+        if (sealing !== sealer.sealingKeyId) sealer.sealUnder(sealing)
+      },
+      (err) => log.warn({ err }, 'this process could not be registered'),
+    ),
+    repeat(tuning.lastUseEveryMs, () => lastUse.flush(), (err) => log.warn({ err }, 'last use could not be written')),
+  ]
+
+  return {
+    serviceApp,
+    adminApp,
+    ledger,
+    sweep,
+    /** Makes an identity that administers, with a token for a year. */
+    makeAdministrator: (identity: string) => makeAdministrator(ledger, ownCall('init', 10_000), identity),
+    /** Ends what runs by itself, then the connections. Requests in flight are answered first. */
+    async close(): Promise<void> {
+      for (const stop of every) await stop()
+      await Promise.all([serviceApp.close(), adminApp.close()])
+      leaseGrants.close()
+      await lastUse.flush().catch(() => {})
+      logHeads()
+      await forgetProcess(upkeep, process_.id).catch(() => {})
+      await closeConnections()
+    },
+  }
+}
+
+/** Runs `work` again and again, `everyMs` after its last end. @returns what stops it and waits for its end */
+function repeat(everyMs: number, work: () => Promise<void>, onError: (error: unknown) => void): () => Promise<void> {
+  let stopped = false
+  let running = Promise.resolve()
+  let timer: NodeJS.Timeout | undefined
+  const next = (): void => {
+    if (stopped) return
+    timer = setTimeout(() => {
+      running = work().catch(onError).then(next)
+    }, everyMs)
+    timer.unref()
+  }
+  next()
+  return async () => {
+    stopped = true
+    clearTimeout(timer)
+    await running
+  }
+}

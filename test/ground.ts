@@ -1,0 +1,108 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { tmpdir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import type { Test } from 'tap'
+import { FernetKey } from '../src/core/fernet.ts'
+import { Secret } from '../src/core/secret.ts'
+import type { EmbeddedServer } from '../src/postgres/embedded-server.ts'
+import { startEmbeddedServer } from '../src/postgres/embedded-server.ts'
+import { knownMigrations, MIGRATIONS_DIRECTORY } from '../src/postgres/start-checks.ts'
+import { upgradeDatabase } from '../src/postgres/upgrade.ts'
+
+/** A database of a test's own, on the one PostgreSQL that all test files share. */
+export interface TestGround {
+  name: string
+  /** The service's role. */
+  databaseUrl: Secret
+  ownerUrl: Secret
+  keys: Secret[]
+  /** As superuser, in this database. */
+  sql(text: string, values?: unknown[]): Promise<Record<string, any>[]>
+}
+
+const OWNER = 'strongroom_owner'
+const SERVICE = 'strongroom'
+
+/** Where the tests' PostgreSQL lives; `test/after.ts` removes it. */
+export function testDataDirectory(): string {
+  const project = createHash('sha256').update(import.meta.dirname).digest('hex').slice(0, 8)
+  return join(tmpdir(), `strongroom-test-${userInfo().username}-${project}`)
+}
+
+let started: Promise<EmbeddedServer> | undefined
+
+async function server(): Promise<EmbeddedServer> {
+  started ??= (async () => {
+    await mkdir(testDataDirectory(), { recursive: true, mode: 0o700 })
+    return startEmbeddedServer({ dataDirectory: testDataDirectory() })
+  })()
+  return started
+}
+
+/** Makes a database from the template that has the schema, and drops it after the test. */
+export async function freshGround(t: Test): Promise<TestGround> {
+  const embedded = await server()
+  const template = await makeTemplate(embedded)
+  const name = `test_${createHash('sha256').update(`${t.fullname}${process.pid}${Math.random()}`).digest('hex').slice(0, 16)}`
+  await asSuperuser(embedded, (client) => client.query(`create database ${name} template ${template} owner ${OWNER}`))
+  const clients = new pg.Pool({ connectionString: superuserUrlFor(embedded, name), max: 2 })
+  clients.on('error', () => {})
+  t.teardown(async () => {
+    await clients.end()
+    await asSuperuser(embedded, (client) => client.query(`drop database if exists ${name} with (force)`))
+  })
+  return {
+    name,
+    databaseUrl: new Secret(embedded.url(SERVICE, await embedded.passwordFor(SERVICE), name)),
+    ownerUrl: new Secret(embedded.url(OWNER, await embedded.passwordFor(OWNER), name)),
+    keys: [FernetKey.generate().text],
+    sql: async (text, values) => (await clients.query(text, values)).rows,
+  }
+}
+
+function superuserUrlFor(embedded: EmbeddedServer, database: string): string {
+  const url = new URL(embedded.superuserUrl)
+  url.pathname = `/${database}`
+  return url.href
+}
+
+async function asSuperuser<T>(embedded: EmbeddedServer, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: embedded.superuserUrl })
+  await client.connect()
+  try {
+    return await use(client)
+  } finally {
+    await client.end()
+  }
+}
+
+/** A template for each state of the migrations, made by the first test that needs it. */
+async function makeTemplate(embedded: EmbeddedServer): Promise<string> {
+  const texts = knownMigrations().map((name) => readFileSync(new URL(`${name}.sql`, MIGRATIONS_DIRECTORY)))
+  const name = `template_${createHash('sha256').update(Buffer.concat(texts)).digest('hex').slice(0, 16)}`
+  await asSuperuser(embedded, async (client) => {
+    await client.query('select pg_advisory_lock(1)')
+    const known = await client.query('select datistemplate from pg_database where datname = $1', [name])
+    if (known.rows[0]?.datistemplate) return
+    if (known.rowCount) await client.query(`drop database ${name} with (force)`)
+    for (const role of [OWNER, SERVICE]) {
+      const { rowCount } = await client.query('select from pg_roles where rolname = $1', [role])
+      const password = pg.escapeLiteral(await embedded.passwordFor(role))
+      if (!rowCount) await client.query(`create role ${role} login password ${password}`)
+    }
+    await client.query(`create database ${name} owner ${OWNER}`)
+    const url = async (role: string) => new Secret(embedded.url(role, await embedded.passwordFor(role), name))
+    await upgradeDatabase(await url(OWNER), await url(SERVICE))
+    await client.query(`alter database ${name} is_template true`)
+  })
+  return name
+}
+
+process.once('beforeExit', () => {
+  const running = started
+  started = undefined
+  if (running) void running.then((embedded) => embedded.stop())
+})
