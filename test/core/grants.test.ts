@@ -138,6 +138,7 @@ t.test('a change of labels that brings a credential under one more leasing grant
   t.ok(grants.newlyLeasable([gold, silver], subject, after))
   t.notOk(grants.newlyLeasable([gold], subject, after))
   t.notOk(grants.newlyLeasable([silver], subject, subject))
+  t.notOk(grants.newlyLeasable([silver], after, { ...after, name: 'other' }))
   t.notOk(grants.newlyLeasable([{ ...silver, actions: ['lease:read'] }], subject, after))
 })
 

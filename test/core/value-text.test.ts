@@ -55,6 +55,8 @@ t.test('values are equal if and only if they are the same JSON, the order of mem
     [{ a: null }, {}],
     [{ a: 1 }, { b: 1 }],
     [{ toString: 1 }, { a: 1 }],
+    // What the second inherits under this name is an object without members, too.
+    [JSON.parse('{"__proto__":{}}'), { a: {} }],
     [
       [1, 2],
       [2, 1],
