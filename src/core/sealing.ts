@@ -46,18 +46,18 @@ export function open(keyring: Keyring, keyId: string, place: Place, token: strin
 
 function openWithAnyKey(keyring: Keyring, keyId: string, token: string): Buffer {
   const named = keyring.get(keyId)
-  let fault = new FernetError('wrong_signature')
   const others = keyring.keys.filter((key) => key !== named)
+  let cause: FernetError | undefined
   for (const key of named === undefined ? others : [named, ...others]) {
     try {
       return key.open(token)
     } catch (error) {
       if (!(error instanceof FernetError)) throw error
-      fault = error
+      cause = error
       if (error.code !== 'wrong_signature') break
     }
   }
-  throw new VaultError('copy_unreadable', 'No key of the keyring opens the stored copy', { cause: fault })
+  throw new VaultError('copy_unreadable', 'No key of the keyring opens the stored copy', { cause })
 }
 
 /** No part may hold a separator, so that equal lines mean that each part is equal. */
