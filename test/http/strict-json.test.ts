@@ -3,7 +3,7 @@ import { inspect } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
 import { VaultError } from '../../src/core/errors.ts'
-import { parseStrictJson } from '../../src/core/json-value.ts'
+import { parseStrictJson } from '../../src/http/strict-json.ts'
 
 function parse(text: string): unknown {
   return parseStrictJson(Buffer.from(text))
