@@ -6,7 +6,11 @@ import type { Credential, LedgerTransaction, Workspace } from './ledger.ts'
 import { isCredentialName, isSlug } from './names.ts'
 
 /** @throws VaultError `not_found` where the workspace is missing or the caller has no grant in it. */
-export async function admitToWorkspace(tx: LedgerTransaction, caller: Caller, name: string): Promise<Workspace> {
+export async function admitToWorkspace(
+  tx: LedgerTransaction,
+  caller: Caller,
+  name: string,
+): Promise<Workspace> {
   const workspace = isSlug(name) ? await tx.workspace(name) : undefined
   if (!workspace || !inWorkspace(caller.grants, name)) throw notFound()
   return workspace

@@ -28,7 +28,11 @@ export async function makeAdministrator(
     if (!able) await tx.putRole(ROLE, [...(role?.grants ?? []), GRANT])
     const known = await tx.identity(identity)
     const put = await tx.putIdentity(identity, [...(known?.roles ?? []), ROLE])
-    const record = await tx.insertToken(put!.identity.id, { id: minted.id, digest: minted.digest }, TOKEN_SECONDS)
+    const record = await tx.insertToken(
+      put!.identity.id,
+      { id: minted.id, digest: minted.digest },
+      TOKEN_SECONDS,
+    )
     const detail = JSON.stringify({ identity, token: minted.id })
     const entry: AuditEntry = { action: 'admin:init', outcome: 'allowed', detail }
     markPrivilege(entry, await tx.grantsOf(put!.identity.id))

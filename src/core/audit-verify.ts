@@ -59,7 +59,8 @@ export async function verifyStreams(
   for (const stream of anchors.keys()) if (stream !== ROOT_STREAM) await verify(stream)
 
   const valid = streams.every((stream) => stream.valid)
-  const anchored = heads.length > 0 && heads.every(({ stream }) => streams.find((one) => one.stream === stream)?.valid)
+  const anchored =
+    heads.length > 0 && heads.every(({ stream }) => streams.find((one) => one.stream === stream)?.valid)
   return { valid, anchored, streams }
 }
 
@@ -91,7 +92,8 @@ async function verifyStream(
       const inRange = (!from || event.recordedAt >= from) && (!to || event.recordedAt < to)
       if (inRange) {
         const follows = event.sequence === before.sequence + 1
-        if (!follows || linkHash(before.hash, event) !== event.hash) bad(Math.min(event.sequence, before.sequence + 1))
+        if (!follows || linkHash(before.hash, event) !== event.hash)
+          bad(Math.min(event.sequence, before.sequence + 1))
         const heads = expected.get(event.sequence)
         if (heads && (heads.size > 1 || !heads.has(event.hash))) bad(event.sequence)
         counted++

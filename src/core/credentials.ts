@@ -56,7 +56,13 @@ export class Credentials {
   }
 
   /** @throws VaultError `name_taken`, `unknown_name`, `value_too_large` */
-  create(call: Call, caller: Caller, workspace: string, name: string, input: CredentialInput): Promise<Written> {
+  create(
+    call: Call,
+    caller: Caller,
+    workspace: string,
+    name: string,
+    input: CredentialInput,
+  ): Promise<Written> {
     const target = { workspace, credential: name }
     return this.#acts.perform(call, caller, WRITE, target, async (tx, judged, entry) => {
       const place = await admitToWorkspace(tx, judged, workspace)
@@ -74,22 +80,29 @@ export class Credentials {
     input: CredentialInput,
     ifMatch: number | undefined,
   ): Promise<Written> {
-    return this.#acts.perform(call, caller, WRITE, { workspace, credential: name }, async (tx, judged, entry) => {
-      const place = await admitToWorkspace(tx, judged, workspace)
-      if (!isCredentialName(name)) throw notFound()
-      const existing = await tx.credential(place.id, name, true)
-      const wanted = subjectOfInput(place, name, input)
-      if (!existing) {
-        demand(judged, WRITE, wanted)
-        checkVersion(undefined, ifMatch)
-        return this.#create(tx, judged, place, name, input, entry)
-      }
-      if (!mayKnow(judged.grants, subjectOf(existing)) && allows(judged.grants, WRITE, wanted)) throw nameTaken()
-      demand(judged, WRITE, subjectOf(existing))
-      demandChange(judged, existing, { ...wanted, connector: existing.connector })
-      checkVersion(existing.version, ifMatch)
-      return this.#replace(tx, judged, existing, input, entry)
-    })
+    return this.#acts.perform(
+      call,
+      caller,
+      WRITE,
+      { workspace, credential: name },
+      async (tx, judged, entry) => {
+        const place = await admitToWorkspace(tx, judged, workspace)
+        if (!isCredentialName(name)) throw notFound()
+        const existing = await tx.credential(place.id, name, true)
+        const wanted = subjectOfInput(place, name, input)
+        if (!existing) {
+          demand(judged, WRITE, wanted)
+          checkVersion(undefined, ifMatch)
+          return this.#create(tx, judged, place, name, input, entry)
+        }
+        if (!mayKnow(judged.grants, subjectOf(existing)) && allows(judged.grants, WRITE, wanted))
+          throw nameTaken()
+        demand(judged, WRITE, subjectOf(existing))
+        demandChange(judged, existing, { ...wanted, connector: existing.connector })
+        checkVersion(existing.version, ifMatch)
+        return this.#replace(tx, judged, existing, input, entry)
+      },
+    )
   }
 
   async #create(
@@ -103,7 +116,16 @@ export class Credentials {
     this.#values.checkSize(input.value)
     const store = this.#values.storeFor(input.store, workspace)
     const { connector, labels = {}, expiresAt, purgeAt } = input
-    const row = { id: this.#newId(), workspaceId: workspace.id, name, connector, store, labels, expiresAt, purgeAt }
+    const row = {
+      id: this.#newId(),
+      workspaceId: workspace.id,
+      name,
+      connector,
+      store,
+      labels,
+      expiresAt,
+      purgeAt,
+    }
     const credential = await tx.insertCredential({ ...row, createdBy: caller.identity })
     if (!credential) throw nameTaken()
     await this.#values.write(tx, caller, credential, 1, input.value)
@@ -120,7 +142,8 @@ export class Credentials {
   ): Promise<Written> {
     if (input.connector !== existing.connector) throw notChangeable('connector')
     if (input.store !== undefined && input.store !== existing.store) throw notChangeable('store')
-    if (input.purgeAt && input.purgeAt.getTime() !== existing.purgeAt?.getTime()) throw notChangeable('purge_at')
+    if (input.purgeAt && input.purgeAt.getTime() !== existing.purgeAt?.getTime())
+      throw notChangeable('purge_at')
     const described = await describe(tx, existing, input.labels ?? {}, input.expiresAt ?? null)
     const written = await this.#values.update(tx, caller, described.credential, () => input.value, entry)
     const changed = described.changed || written.changed
@@ -155,21 +178,33 @@ export class Credentials {
   }
 
   /** Labels and expiry, by RFC 7396; no new version. */
-  patch(call: Call, caller: Caller, workspace: string, name: string, patch: CredentialPatch): Promise<Written> {
-    return this.#acts.perform(call, caller, WRITE, { workspace, credential: name }, async (tx, judged, entry) => {
-      const place = await admitToWorkspace(tx, judged, workspace)
-      const existing = await admitToCredential(tx, judged, place, name, WRITE, true)
-      const labels = patchLabels(existing.labels, patch.labels)
-      demandChange(judged, existing, { ...subjectOf(existing), labels })
-      if (Object.keys(labels).length > LABELS_MAX) {
-        throw invalid('/labels', `A credential has at most ${LABELS_MAX} labels`)
-      }
-      const expiresAt = patch.expiresAt === undefined ? (existing.expiresAt ?? null) : patch.expiresAt
-      const described = await describe(tx, existing, labels, expiresAt)
-      entry.version = existing.version
-      entry.mark = described.changed ? undefined : 'unchanged'
-      return { ...described, created: false }
-    })
+  patch(
+    call: Call,
+    caller: Caller,
+    workspace: string,
+    name: string,
+    patch: CredentialPatch,
+  ): Promise<Written> {
+    return this.#acts.perform(
+      call,
+      caller,
+      WRITE,
+      { workspace, credential: name },
+      async (tx, judged, entry) => {
+        const place = await admitToWorkspace(tx, judged, workspace)
+        const existing = await admitToCredential(tx, judged, place, name, WRITE, true)
+        const labels = patchLabels(existing.labels, patch.labels)
+        demandChange(judged, existing, { ...subjectOf(existing), labels })
+        if (Object.keys(labels).length > LABELS_MAX) {
+          throw invalid('/labels', `A credential has at most ${LABELS_MAX} labels`)
+        }
+        const expiresAt = patch.expiresAt === undefined ? (existing.expiresAt ?? null) : patch.expiresAt
+        const described = await describe(tx, existing, labels, expiresAt)
+        entry.version = existing.version
+        entry.mark = described.changed ? undefined : 'unchanged'
+        return { ...described, created: false }
+      },
+    )
   }
 
   /** Recoverable for 7 days; with `purge`, whatever has or had this name is gone for good. Leases end. */
@@ -181,7 +216,9 @@ export class Credentials {
       if (!isCredentialName(name)) throw notFound()
       const active = await tx.credential(place.id, name, true)
       const deleted = purge ? await tx.deletedCredentials(place.id, name) : []
-      const doomed = [...(active ? [active] : []), ...deleted].filter((one) => mayKnow(judged.grants, subjectOf(one)))
+      const doomed = [...(active ? [active] : []), ...deleted].filter((one) =>
+        mayKnow(judged.grants, subjectOf(one)),
+      )
       if (doomed.length === 0) throw notFound()
       for (const one of doomed) {
         demand(judged, 'credential:delete', subjectOf(one))
@@ -246,12 +283,16 @@ function patchLabels(
   if (patch === undefined) return labels
   if (patch === null) return {}
   const merged: Record<string, string | null> = { ...labels, ...patch }
-  return Object.fromEntries(Object.entries(merged).filter((entry): entry is [string, string] => entry[1] !== null))
+  return Object.fromEntries(
+    Object.entries(merged).filter((entry): entry is [string, string] => entry[1] !== null),
+  )
 }
 
 function sameLabels(a: Record<string, string>, b: Record<string, string>): boolean {
   const keys = Object.keys(a)
-  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && a[key] === b[key])
+  return (
+    keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && a[key] === b[key])
+  )
 }
 
 function subjectOfInput(workspace: Workspace, name: string, input: CredentialInput): Subject {

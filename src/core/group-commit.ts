@@ -109,7 +109,10 @@ export class GroupCommit<Ask, Answer> {
 
 /** The deadline of a call has passed before there was anything to answer. */
 export function deadlinePassed(cause?: unknown): VaultError {
-  return new VaultError('unavailable', 'The deadline of this request has passed', { retryAfterSeconds: 1, cause })
+  return new VaultError('unavailable', 'The deadline of this request has passed', {
+    retryAfterSeconds: 1,
+    cause,
+  })
 }
 
 function unanswered(cause: unknown): VaultError {

@@ -90,7 +90,11 @@ export class Identities {
       demandAdmin(judged, TOKENS)
       const identity = await tx.identity(name)
       if (!identity) throw notFound()
-      const record = await tx.insertToken(identity.id, { id: minted.id, digest: minted.digest }, expiresInSeconds)
+      const record = await tx.insertToken(
+        identity.id,
+        { id: minted.id, digest: minted.digest },
+        expiresInSeconds,
+      )
       markPrivilege(entry, await tx.grantsOf(identity.id))
       return { record, token: minted.text }
     })

@@ -112,7 +112,11 @@ export class LeaseGrants {
     }
   }
 
-  async #release(ask: LeaseAsk, verdict: LeaseVerdict & { granted: true }, beganAt: number): Promise<Granted> {
+  async #release(
+    ask: LeaseAsk,
+    verdict: LeaseVerdict & { granted: true },
+    beganAt: number,
+  ): Promise<Granted> {
     const { lease, copy } = verdict
     try {
       if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
@@ -125,7 +129,9 @@ export class LeaseGrants {
       this.#options.onGranted({ credentialId: lease.credentialId, tokenId: ask.token.id })
       return { lease, value }
     } catch (error) {
-      this.#fail([{ id: lease.id, code: error instanceof VaultError ? error.code : 'internal', call: ask.call }])
+      this.#fail([
+        { id: lease.id, code: error instanceof VaultError ? error.code : 'internal', call: ask.call },
+      ])
       throw error
     }
   }

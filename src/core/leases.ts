@@ -72,23 +72,34 @@ export class Leases {
     admitted: (caller: Caller) => void,
   ): Promise<number> {
     const { workspace, credential, identity } = scope
-    return this.#acts.perform(call, caller, 'admin:leases', { workspace, credential }, async (tx, judged, entry) => {
-      admitted(judged)
-      const place = workspace === undefined ? undefined : await tx.workspace(workspace)
-      if (workspace !== undefined && !place) throw unknown('/workspace')
-      const named = credential === undefined ? undefined : await tx.credential(place!.id, credential)
-      if (credential !== undefined && !named) throw unknown('/credential')
-      const who = identity === undefined ? undefined : await tx.identity(identity)
-      if (identity !== undefined && !who) throw unknown('/identity')
-      const workspaceId = named ? undefined : place?.id
-      const revoked = await tx.revokeLeases({ workspaceId, credentialId: named?.id, identityId: who?.id })
-      entry.detail = JSON.stringify({ revoked, identity })
-      return revoked
-    })
+    return this.#acts.perform(
+      call,
+      caller,
+      'admin:leases',
+      { workspace, credential },
+      async (tx, judged, entry) => {
+        admitted(judged)
+        const place = workspace === undefined ? undefined : await tx.workspace(workspace)
+        if (workspace !== undefined && !place) throw unknown('/workspace')
+        const named = credential === undefined ? undefined : await tx.credential(place!.id, credential)
+        if (credential !== undefined && !named) throw unknown('/credential')
+        const who = identity === undefined ? undefined : await tx.identity(identity)
+        if (identity !== undefined && !who) throw unknown('/identity')
+        const workspaceId = named ? undefined : place?.id
+        const revoked = await tx.revokeLeases({ workspaceId, credentialId: named?.id, identityId: who?.id })
+        entry.detail = JSON.stringify({ revoked, identity })
+        return revoked
+      },
+    )
   }
 }
 
-async function known(tx: LedgerTransaction, caller: Caller, id: string, entry: AuditEntry): Promise<KnownLease> {
+async function known(
+  tx: LedgerTransaction,
+  caller: Caller,
+  id: string,
+  entry: AuditEntry,
+): Promise<KnownLease> {
   const lease = UUID.test(id) ? await tx.lease(id) : undefined
   if (!lease || (!own(caller, lease) && !mayKnow(caller.grants, subjectOfLease(lease)))) throw notFound()
   Object.assign(entry, { workspace: lease.workspace, credential: lease.credential, version: lease.version })
@@ -101,7 +112,12 @@ function own(caller: Caller, lease: KnownLease): boolean {
 }
 
 function subjectOfLease(lease: KnownLease) {
-  return { workspace: lease.workspace, connector: lease.connector, name: lease.credential, labels: lease.labels }
+  return {
+    workspace: lease.workspace,
+    connector: lease.connector,
+    name: lease.credential,
+    labels: lease.labels,
+  }
 }
 
 function unknown(pointer: string): VaultError {

@@ -151,8 +151,7 @@ export interface LeaseAsk {
 
 /** What the statement judged: a lease that is committed with its audit event, or the reason why there is none. */
 export type LeaseVerdict =
-  | { granted: true; lease: Lease; copy: Copy }
-  | { granted: false; code: ProblemCode; inWorkspace: boolean }
+  { granted: true; lease: Lease; copy: Copy } | { granted: false; code: ProblemCode; inWorkspace: boolean }
 
 export interface KeyRecord {
   id: string
@@ -172,7 +171,10 @@ export interface LedgerTransaction {
   record(entry: AuditEntry): void
 
   workspace(name: string): Promise<Workspace | undefined>
-  putWorkspace(name: string, defaultStore: string | undefined): Promise<{ workspace: Workspace; created: boolean }>
+  putWorkspace(
+    name: string,
+    defaultStore: string | undefined,
+  ): Promise<{ workspace: Workspace; created: boolean }>
   deleteWorkspace(id: string): Promise<'deleted' | 'in_use'>
   workspaces(page: PageRequest): Promise<Page<Workspace>>
 
@@ -310,7 +312,11 @@ export interface Ledger extends AuditSource {
    * @throws CallerOutdated where it is not; OutcomeUnknown where the commit was not answered;
    *   VaultError `unavailable` where the database is not there or the deadline has passed.
    */
-  transaction<T>(call: Call, caller: Caller | undefined, act: (tx: LedgerTransaction) => Promise<T>): Promise<T>
+  transaction<T>(
+    call: Call,
+    caller: Caller | undefined,
+    act: (tx: LedgerTransaction) => Promise<T>,
+  ): Promise<T>
 
   /**
    * Judges and records a batch of leases in one statement.
@@ -319,7 +325,10 @@ export interface Ledger extends AuditSource {
    */
   grantLeases(asks: readonly LeaseAsk[], deadlineAt: number): Promise<LeaseVerdict[]>
   /** Judges granted leases again, right now, in their order: the code that would refuse each. */
-  judgeAgain(granted: readonly { ask: LeaseAsk; lease: Lease }[], deadlineAt: number): Promise<(ProblemCode | undefined)[]>
+  judgeAgain(
+    granted: readonly { ask: LeaseAsk; lease: Lease }[],
+    deadlineAt: number,
+  ): Promise<(ProblemCode | undefined)[]>
   /** Marks leases as `failed`, where they exist, and says which do. */
   failLeases(leases: readonly { id: string; code: ProblemCode; call: Call }[]): Promise<string[]>
   /** Where each of this process's streams stands. */

@@ -27,7 +27,9 @@ export class Sealer {
   /** @throws VaultError `unavailable` where this process does not know the key: it must not seal until it does. */
   sealUnder(keyId: string): void {
     if (!this.#keyring.has(keyId)) {
-      throw new VaultError('unavailable', 'This process does not know the key that seals', { retryAfterSeconds: 1 })
+      throw new VaultError('unavailable', 'This process does not know the key that seals', {
+        retryAfterSeconds: 1,
+      })
     }
     this.#sealingKeyId = keyId
   }
@@ -44,6 +46,11 @@ export class Sealer {
    */
   open(workspace: string, copy: Copy): Secret {
     const { credentialId, version, id: copyId } = copy
-    return open(this.#keyring, copy.keyId ?? '', { workspace, credentialId, version, copyId }, copy.sealed ?? '')
+    return open(
+      this.#keyring,
+      copy.keyId ?? '',
+      { workspace, credentialId, version, copyId },
+      copy.sealed ?? '',
+    )
   }
 }

@@ -69,12 +69,18 @@ export class Values {
     ifMatch: number | undefined,
     next: (current: Secret) => Secret,
   ): Promise<Written> {
-    return this.#acts.perform(call, caller, WRITE, { workspace, credential: name }, async (tx, judged, entry) => {
-      const place = await admitToWorkspace(tx, judged, workspace)
-      const credential = await admitToCredential(tx, judged, place, name, WRITE, true)
-      checkVersion(credential.version, ifMatch)
-      return this.update(tx, judged, credential, next, entry)
-    })
+    return this.#acts.perform(
+      call,
+      caller,
+      WRITE,
+      { workspace, credential: name },
+      async (tx, judged, entry) => {
+        const place = await admitToWorkspace(tx, judged, workspace)
+        const credential = await admitToCredential(tx, judged, place, name, WRITE, true)
+        checkVersion(credential.version, ifMatch)
+        return this.update(tx, judged, credential, next, entry)
+      },
+    )
   }
 
   /** Makes a kept version's value a new version. @throws VaultError `version_gone` */
@@ -86,17 +92,29 @@ export class Values {
     version: number,
     ifMatch: number | undefined,
   ): Promise<Written> {
-    return this.#acts.perform(call, caller, WRITE, { workspace, credential: name }, async (tx, judged, entry) => {
-      const place = await admitToWorkspace(tx, judged, workspace)
-      const credential = await admitToCredential(tx, judged, place, name, WRITE, true)
-      checkVersion(credential.version, ifMatch)
-      const kept = await this.#open(tx, credential, version)
-      return this.update(tx, judged, credential, () => kept, entry)
-    })
+    return this.#acts.perform(
+      call,
+      caller,
+      WRITE,
+      { workspace, credential: name },
+      async (tx, judged, entry) => {
+        const place = await admitToWorkspace(tx, judged, workspace)
+        const credential = await admitToCredential(tx, judged, place, name, WRITE, true)
+        checkVersion(credential.version, ifMatch)
+        const kept = await this.#open(tx, credential, version)
+        return this.update(tx, judged, credential, () => kept, entry)
+      },
+    )
   }
 
   /** The versions that are kept, newest first. */
-  versions(call: Call, caller: Caller, workspace: string, name: string, page: PageRequest): Promise<Page<Version>> {
+  versions(
+    call: Call,
+    caller: Caller,
+    workspace: string,
+    name: string,
+    page: PageRequest,
+  ): Promise<Page<Version>> {
     const target = { workspace, credential: name }
     return this.#acts.perform(call, caller, 'credential:read', target, async (tx, judged) => {
       const place = await admitToWorkspace(tx, judged, workspace)

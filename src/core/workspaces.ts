@@ -58,7 +58,10 @@ export class Workspaces {
       const workspace = await tx.workspace(name)
       if (!workspace) throw notFound()
       if ((await tx.deleteWorkspace(workspace.id)) === 'in_use') {
-        throw new VaultError('in_use', 'The workspace still has credentials; deleted ones count until they are purged')
+        throw new VaultError(
+          'in_use',
+          'The workspace still has credentials; deleted ones count until they are purged',
+        )
       }
     })
   }

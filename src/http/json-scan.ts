@@ -1,5 +1,5 @@
 import { splitNumber } from 'lossless-json'
-import { invalid } from './errors.ts'
+import { invalid } from '../core/errors.ts'
 
 /** How many members a JSON text writes, repeated ones included, apart by whether they lie under `value`. */
 export interface MemberCounts {

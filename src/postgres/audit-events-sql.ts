@@ -67,5 +67,7 @@ export async function selectStreamPage(
 }
 
 function eventOf(row: Record<string, unknown>): AuditEvent {
-  return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? undefined])) as unknown as AuditEvent
+  return Object.fromEntries(
+    Object.entries(row).map(([name, value]) => [name, value ?? undefined]),
+  ) as unknown as AuditEvent
 }

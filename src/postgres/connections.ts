@@ -67,7 +67,8 @@ export class Connections {
       return result
     } catch (error) {
       const late = error instanceof VaultError && error.code === 'unavailable'
-      whole = answeredByServer(error) || !(late || isConnectionFault(error) || error instanceof ConnectionSpoiled)
+      whole =
+        answeredByServer(error) || !(late || isConnectionFault(error) || error instanceof ConnectionSpoiled)
       throw databaseFault(error)
     } finally {
       client.release(!whole)
@@ -144,7 +145,11 @@ function isConnectionFault(error: unknown): boolean {
   if (!(error instanceof Error) || error instanceof VaultError) return false
   if (error instanceof pg.DatabaseError) return !answeredByServer(error)
   const { code } = error as NodeJS.ErrnoException
-  return code !== undefined ? /^E[A-Z]+$/.test(code) : /^(Connection terminated|timeout e|Client (has encountered|was closed)|Query read timeout|Cannot use a pool)/.test(error.message)
+  return code !== undefined
+    ? /^E[A-Z]+$/.test(code)
+    : /^(Connection terminated|timeout e|Client (has encountered|was closed)|Query read timeout|Cannot use a pool)/.test(
+        error.message,
+      )
 }
 
 function unavailable(cause: unknown): VaultError {

@@ -77,12 +77,21 @@ export async function insertCredential(client: Client, row: NewCredential): Prom
 }
 
 /** Changes labels and expiry, as far as they are given. */
-export async function updateCredential(client: Client, id: string, change: CredentialChange): Promise<Credential> {
+export async function updateCredential(
+  client: Client,
+  id: string,
+  change: CredentialChange,
+): Promise<Credential> {
   await client.query(
     `update credentials set updated_at = now(), labels = coalesce($2, labels),
        expires_at = case when $3 then $4::timestamptz else expires_at end
      where id = $1`,
-    [id, change.labels ? JSON.stringify(change.labels) : null, 'expiresAt' in change, change.expiresAt ?? null],
+    [
+      id,
+      change.labels ? JSON.stringify(change.labels) : null,
+      'expiresAt' in change,
+      change.expiresAt ?? null,
+    ],
   )
   return selectCredentialById(client, id)
 }
@@ -97,7 +106,9 @@ export async function selectCredentials(
 ): Promise<Page<Credential>> {
   const labels = Object.groupBy(filter.labels, (label) => label.key)
   // Two values for one label can never both hold.
-  const contradictory = Object.values(labels).some((same) => new Set(same!.map((label) => label.value)).size > 1)
+  const contradictory = Object.values(labels).some(
+    (same) => new Set(same!.map((label) => label.value)).size > 1,
+  )
   if (contradictory) return { items: [] }
   const wanted = Object.fromEntries(filter.labels.map((label) => [label.key, label.value]))
   const text = `select ${CREDENTIAL_COLUMNS} from credentials c join workspaces w on w.id = c.workspace_id
@@ -153,7 +164,11 @@ export async function restoreCredential(client: Client, id: string): Promise<Cre
   return selectCredentialById(client, id)
 }
 
-export async function selectCopy(client: Client, credentialId: string, version: number): Promise<Copy | undefined> {
+export async function selectCopy(
+  client: Client,
+  credentialId: string,
+  version: number,
+): Promise<Copy | undefined> {
   const text = `select id, credential_id as "credentialId", version, store, key_id as "keyId", token as sealed
     from copies where credential_id = $1 and version = $2 and state in ('current', 'kept')`
   const { rows } = await client.query({ name: 'copy', text, values: [credentialId, version] })
@@ -166,10 +181,9 @@ export async function selectCopy(client: Client, credentialId: string, version: 
  */
 export async function insertVersion(client: Client, row: NewVersion, versionsKept: number): Promise<void> {
   const { copyId, credentialId, version, createdBy, keyId, sealed } = row
-  await client.query(
-    `update copies set state = 'kept' where credential_id = $1 and state = 'current'`,
-    [credentialId],
-  )
+  await client.query(`update copies set state = 'kept' where credential_id = $1 and state = 'current'`, [
+    credentialId,
+  ])
   const inserted = await client.query(
     `insert into copies (id, credential_id, version, store, state, key_id, token)
      select $1, $2, $3, 'local', 'current', k.id, $5 from keys k where k.id = $4 and k.sealing for share`,
@@ -185,13 +199,23 @@ export async function insertVersion(client: Client, row: NewVersion, versionsKep
     createdBy,
   ])
   if (version === 1) return
-  await client.query('update credentials set version = $2, updated_at = now() where id = $1', [credentialId, version])
+  await client.query('update credentials set version = $2, updated_at = now() where id = $1', [
+    credentialId,
+    version,
+  ])
   const last = version - versionsKept
   await client.query('delete from versions where credential_id = $1 and version <= $2', [credentialId, last])
-  await client.query(`${DROP} where credential_id = $1 and version <= $2 and state = 'kept'`, [credentialId, last])
+  await client.query(`${DROP} where credential_id = $1 and version <= $2 and state = 'kept'`, [
+    credentialId,
+    last,
+  ])
 }
 
-export async function selectVersions(client: Client, credentialId: string, page: PageRequest): Promise<Page<Version>> {
+export async function selectVersions(
+  client: Client,
+  credentialId: string,
+  page: PageRequest,
+): Promise<Page<Version>> {
   const { rows } = await client.query(
     `select v.version, k.state, k.store, k.key_id as "keyId", v.created_at as "createdAt", v.created_by as "createdBy"
      from versions v join copies k on k.credential_id = v.credential_id and k.version = v.version
@@ -207,7 +231,10 @@ export async function selectVersions(client: Client, credentialId: string, page:
 export async function dropVersion(client: Client, credentialId: string, version: number): Promise<boolean> {
   const text = `${DROP} where credential_id = $1 and version = $2 and state = 'kept'`
   const { rowCount } = await client.query(text, [credentialId, version])
-  await client.query('delete from versions where credential_id = $1 and version = $2', [credentialId, version])
+  await client.query('delete from versions where credential_id = $1 and version = $2', [
+    credentialId,
+    version,
+  ])
   return rowCount! > 0
 }
 

@@ -11,12 +11,19 @@ const DATABASE = 'strongroom'
  *
  * @returns The URLs of the owner, who runs migrations, and of the service, who may not.
  */
-export async function setUpEmbedded(server: EmbeddedServer): Promise<{ ownerUrl: Secret; serviceUrl: Secret }> {
-  const [ownerPassword, servicePassword] = [await server.passwordFor(OWNER), await server.passwordFor(SERVICE)]
+export async function setUpEmbedded(
+  server: EmbeddedServer,
+): Promise<{ ownerUrl: Secret; serviceUrl: Secret }> {
+  const [ownerPassword, servicePassword] = [
+    await server.passwordFor(OWNER),
+    await server.passwordFor(SERVICE),
+  ]
   const client = new pg.Client({ connectionString: server.superuserUrl })
   await client.connect()
   try {
-    const { rows } = await client.query('select rolname from pg_roles where rolname = any ($1)', [[OWNER, SERVICE]])
+    const { rows } = await client.query('select rolname from pg_roles where rolname = any ($1)', [
+      [OWNER, SERVICE],
+    ])
     const known = rows.map((row) => row.rolname)
     for (const [role, password] of [[OWNER, ownerPassword] as const, [SERVICE, servicePassword] as const]) {
       if (known.includes(role)) continue

@@ -19,7 +19,10 @@ export interface ProcessRegistration {
  * @returns The id of the sealing key.
  * @throws StartRefused where the ring lacks the sealing key or one that still seals copies, naming each.
  */
-export async function registerProcess(connections: Connections, process: ProcessRegistration): Promise<string> {
+export async function registerProcess(
+  connections: Connections,
+  process: ProcessRegistration,
+): Promise<string> {
   return connections.run(performance.now() + REGISTER_DEADLINE_MS, async (client) => {
     await client.query('begin')
     try {
@@ -64,7 +67,10 @@ async function register(client: Client, process: ProcessRegistration): Promise<s
 }
 
 /** Says that the process lives, and forgets those that have not been seen for long. @returns the sealing key's id */
-export async function keepProcessAlive(connections: Connections, process: ProcessRegistration): Promise<string> {
+export async function keepProcessAlive(
+  connections: Connections,
+  process: ProcessRegistration,
+): Promise<string> {
   return connections.run(performance.now() + ALIVE_DEADLINE_MS, async (client) => {
     const { id, name, keyIds } = process
     await client.query(

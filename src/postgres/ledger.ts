@@ -112,7 +112,14 @@ export class PostgresLedger implements Ledger {
       )
       for (const { id, identity, workspace, credential, version, runId, reason } of rows) {
         const { code, call } = leases.find((lease) => lease.id === id)!
-        const known = { identity, workspace, credential, version, runId: runId ?? undefined, reason: reason ?? undefined }
+        const known = {
+          identity,
+          workspace,
+          credential,
+          version,
+          runId: runId ?? undefined,
+          reason: reason ?? undefined,
+        }
         entries.push({ entry: { action: 'lease:issue', outcome: 'failed', code, lease: id, ...known }, call })
       }
       return rows.map((row) => row.id)

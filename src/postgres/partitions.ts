@@ -31,7 +31,13 @@ export async function makePartitions(client: ClientBase, now = Date.now()): Prom
 }
 
 /** Table names cannot be parameters: these are made of our own constants and a date. */
-async function makePartition(client: ClientBase, table: string, name: string, from: string, to: string): Promise<void> {
+async function makePartition(
+  client: ClientBase,
+  table: string,
+  name: string,
+  from: string,
+  to: string,
+): Promise<void> {
   await client.query('begin')
   try {
     await client.query(`create table ${name} (like ${table} including defaults including constraints)`)
@@ -40,7 +46,9 @@ async function makePartition(client: ClientBase, table: string, name: string, fr
        insert into ${name} select * from moved`,
       [from, to],
     )
-    await client.query(`alter table ${table} attach partition ${name} for values from ('${from}') to ('${to}')`)
+    await client.query(
+      `alter table ${table} attach partition ${name} for values from ('${from}') to ('${to}')`,
+    )
     await client.query('commit')
   } catch (error) {
     await client.query('rollback')

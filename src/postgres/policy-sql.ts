@@ -83,7 +83,8 @@ export async function upsertRole(
 async function insertGrant(client: Client, roleId: string, ordinal: number, grant: Grant): Promise<void> {
   const actions = expandActions(grant.actions).filter((action) => !action.startsWith('admin:'))
   if (actions.length === 0) return
-  const labels = grant.labels && Object.entries(grant.labels).map(([key, pattern]) => [key, likePattern(pattern)])
+  const labels =
+    grant.labels && Object.entries(grant.labels).map(([key, pattern]) => [key, likePattern(pattern)])
   await client.query(
     `insert into role_grants (role_id, ordinal, actions, workspaces, connectors, credentials, labels,
        lease_ttl_seconds_max) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
@@ -202,5 +203,10 @@ export async function selectTokens(
 }
 
 function tokenOf(row: TokenRecord & { lastUsedAt: Date | null }): TokenRecord {
-  return { id: row.id, createdAt: row.createdAt, expiresAt: row.expiresAt, lastUsedAt: row.lastUsedAt ?? undefined }
+  return {
+    id: row.id,
+    createdAt: row.createdAt,
+    expiresAt: row.expiresAt,
+    lastUsedAt: row.lastUsedAt ?? undefined,
+  }
 }

@@ -24,7 +24,8 @@ export async function checkDatabase(connections: Connections, production: boolea
     const found: string[] = []
     if (settings.version < 15_00_00) found.push('the database must be PostgreSQL 15 or newer')
     if (settings.fsync !== 'on') found.push('the database has fsync off: leases would be lost with it')
-    if (settings.commit === 'off') found.push('the database has synchronous_commit off: leases would be lost with it')
+    if (settings.commit === 'off')
+      found.push('the database has synchronous_commit off: leases would be lost with it')
     if (settings.encoding !== 'UTF8') found.push(`the database's encoding is ${settings.encoding}, not UTF8`)
     const schema = settings.migrated ? await schemaFaults(client) : [SCHEMA_MISSING]
     found.push(...schema)
@@ -51,8 +52,12 @@ async function schemaFaults(client: Asking): Promise<string[]> {
   const faults: string[] = []
   const lacking = known.filter((name) => !applied.includes(name))
   const newer = applied.filter((name) => !known.includes(name))
-  if (lacking.length > 0) faults.push(`the schema is older than this version (lacks ${lacking.join(', ')}): run strongroom db-upgrade`)
-  if (newer.length > 0) faults.push(`the schema is newer than this version (has ${newer.join(', ')}): run a newer Strongroom`)
+  if (lacking.length > 0)
+    faults.push(
+      `the schema is older than this version (lacks ${lacking.join(', ')}): run strongroom db-upgrade`,
+    )
+  if (newer.length > 0)
+    faults.push(`the schema is newer than this version (has ${newer.join(', ')}): run a newer Strongroom`)
   return faults
 }
 
@@ -68,7 +73,10 @@ select
   const { superuser, owner, auditor, creator } = rows[0]!
   const faults: string[] = []
   if (superuser) faults.push("the service's role is a superuser")
-  if (owner) faults.push("the service's role owns tables: it must be another role than STRONGROOM_DATABASE_OWNER_URL's")
+  if (owner)
+    faults.push(
+      "the service's role owns tables: it must be another role than STRONGROOM_DATABASE_OWNER_URL's",
+    )
   if (auditor) faults.push("the service's role may change audit events")
   if (creator) faults.push("the service's role may create tables")
   return faults

@@ -45,9 +45,7 @@ export async function deleteRevocations(client: Client, retentionSeconds: number
     'delete from revocations where revoked_at < now() - make_interval(secs => $1)',
     [retentionSeconds + 2 * 3600],
   )
-  const tokens = await client.query(
-    `delete from tokens where expires_at < now() - interval '7 days'`,
-  )
+  const tokens = await client.query(`delete from tokens where expires_at < now() - interval '7 days'`)
   return (revocations.rowCount ?? 0) + (tokens.rowCount ?? 0)
 }
 

@@ -14,7 +14,10 @@ import { MIGRATIONS_DIRECTORY } from './start-checks.ts'
  * @returns The migrations that were applied.
  */
 export async function upgradeDatabase(ownerUrl: Secret, serviceUrl: Secret): Promise<string[]> {
-  const client = new pg.Client({ connectionString: ownerUrl.reveal(), application_name: 'strongroom db-upgrade' })
+  const client = new pg.Client({
+    connectionString: ownerUrl.reveal(),
+    application_name: 'strongroom db-upgrade',
+  })
   await client.connect()
   try {
     // Held for the whole upgrade, partitions and rights included, longer than the library's own lock.
@@ -49,7 +52,8 @@ async function grantToService(client: pg.Client, serviceUrl: Secret): Promise<vo
   if (rows[0].owner === user) return
   const known = await client.query('select from pg_roles where rolname = $1', [user])
   if (!known.rowCount) {
-    const password = typeof service.password === 'string' ? ` password ${pg.escapeLiteral(service.password)}` : ''
+    const password =
+      typeof service.password === 'string' ? ` password ${pg.escapeLiteral(service.password)}` : ''
     await client.query(`create role ${role} login${password}`)
   }
   const schema = pg.escapeIdentifier(rows[0].schema)
@@ -63,7 +67,8 @@ async function grantToService(client: pg.Client, serviceUrl: Secret): Promise<vo
      where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p')
        and (c.relname = 'audit_events' or c.relname like 'audit\\_events\\_%')`,
   )
-  for (const { name } of events.rows) await client.query(`revoke update, delete, truncate on ${name} from ${role}`)
+  for (const { name } of events.rows)
+    await client.query(`revoke update, delete, truncate on ${name} from ${role}`)
   await client.query(`revoke insert, update, delete, truncate on strongroom_migrations from ${role}`)
   await client.query(`revoke delete, truncate on audit_streams, policy from ${role}`)
   await client.query('commit')

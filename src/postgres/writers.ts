@@ -53,7 +53,10 @@ export class Writers {
    */
   async statement<T>(
     deadlineAt: number,
-    statement: (client: Client, stream: Stream) => Promise<{ result: T; head?: { sequence: number; hash: Buffer } }>,
+    statement: (
+      client: Client,
+      stream: Stream,
+    ) => Promise<{ result: T; head?: { sequence: number; hash: Buffer } }>,
   ): Promise<T> {
     let sent = false
     try {
@@ -65,7 +68,8 @@ export class Writers {
         return result
       })
     } catch (error) {
-      const unanswered = error instanceof VaultError && error.code === 'unavailable' && !answeredByServer(error.cause)
+      const unanswered =
+        error instanceof VaultError && error.code === 'unavailable' && !answeredByServer(error.cause)
       throw sent && unanswered ? new OutcomeUnknown(error) : error
     }
   }
@@ -75,21 +79,29 @@ export class Writers {
    *
    * @throws OutcomeUnknown where the commit was sent and not answered.
    */
-  async transaction<T>(deadlineAt: number, act: (client: Client, entries: Entry[]) => Promise<T>): Promise<T> {
+  async transaction<T>(
+    deadlineAt: number,
+    act: (client: Client, entries: Entry[]) => Promise<T>,
+  ): Promise<T> {
     let committing = false
     try {
       return await this.#connections.run(deadlineAt, async (client) => {
         const stream = await this.#streamOf(client)
         const entries: Entry[] = []
-        const { result, head } = await inTransaction(client, () => (committing = true), async () => ({
-          result: await act(client, entries),
-          head: entries.length > 0 ? await this.#append(client, stream, entries) : undefined,
-        }))
+        const { result, head } = await inTransaction(
+          client,
+          () => (committing = true),
+          async () => ({
+            result: await act(client, entries),
+            head: entries.length > 0 ? await this.#append(client, stream, entries) : undefined,
+          }),
+        )
         if (head) this.#advance(stream, head)
         return result
       })
     } catch (error) {
-      const unanswered = error instanceof VaultError && error.code === 'unavailable' && !answeredByServer(error.cause)
+      const unanswered =
+        error instanceof VaultError && error.code === 'unavailable' && !answeredByServer(error.cause)
       throw committing && unanswered ? new OutcomeUnknown(error) : error
     }
   }
@@ -142,16 +154,20 @@ export class Writers {
   /** Opens a stream: an event in the root stream that names every head that moved since one was named last. */
   async #open(client: Client): Promise<Stream> {
     const stream = { stream: this.#newId(), sequence: 0, hash: Buffer.alloc(32) }
-    await inTransaction(client, () => {}, async () => {
-      const root = await client.query(LOCK_ROOT, [ROOT_STREAM])
-      const moved = await client.query(NAME_HEADS, [ROOT_STREAM])
-      await client.query('insert into audit_streams (stream) values ($1)', [stream.stream])
-      const heads = moved.rows.map((row) => [row.stream, row.sequence, row.hash])
-      const detail = JSON.stringify({ stream: stream.stream, heads })
-      const entry: AuditEntry = { action: 'audit:open-stream', outcome: 'allowed', detail }
-      const call = { requestId: stream.stream, address: 'local', operation: 'openStream', deadlineAt: 0 }
-      await this.#append(client, root.rows[0], [{ entry, call }])
-    })
+    await inTransaction(
+      client,
+      () => {},
+      async () => {
+        const root = await client.query(LOCK_ROOT, [ROOT_STREAM])
+        const moved = await client.query(NAME_HEADS, [ROOT_STREAM])
+        await client.query('insert into audit_streams (stream) values ($1)', [stream.stream])
+        const heads = moved.rows.map((row) => [row.stream, row.sequence, row.hash])
+        const detail = JSON.stringify({ stream: stream.stream, heads })
+        const entry: AuditEntry = { action: 'audit:open-stream', outcome: 'allowed', detail }
+        const call = { requestId: stream.stream, address: 'local', operation: 'openStream', deadlineAt: 0 }
+        await this.#append(client, root.rows[0], [{ entry, call }])
+      },
+    )
     return stream
   }
 }

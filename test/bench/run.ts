@@ -1,0 +1,220 @@
+// npm run bench: DESIGN.md section 7, every figure beside its references from the same run. `--json FILE` keeps the rows.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { FernetKey } from '../../src/core/fernet.ts'
+import { removeEmbeddedServer, startEmbeddedServer } from '../../src/postgres/embedded-server.ts'
+import { setUpEmbedded } from '../../src/postgres/embedded-setup.ts'
+import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
+import { fill, type Filled } from './fill.ts'
+import { load, residentMiB, startScript, startService, type Started } from './processes.ts'
+
+interface Row {
+  work: string
+  measured: string
+  reference: string
+  ratio?: number
+  mustReach: string
+  reached: boolean
+}
+
+const { values: options } = parseArgs({
+  options: {
+    json: { type: 'string' },
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '4' },
+    port: { type: 'string', default: '17400' },
+  },
+})
+const ROUNDS = Number(options.rounds)
+const SECONDS = Number(options.seconds)
+const PORT = Number(options.port)
+const CONNECTIONS = 64
+const CREDENTIALS = 20_000
+const VALUE_BYTES = 1024
+const BATCH = 20
+const MEMORY_MIB_MAX = 130
+
+const directory = await mkdtemp(join(tmpdir(), 'strongroom-bench-'))
+const dataDirectory = join(directory, 'database')
+try {
+  const rows = await bench()
+  print(rows)
+  if (options.json) await writeFile(options.json, `${JSON.stringify({ rows }, null, 2)}\n`)
+  process.exitCode = rows.every((row) => row.reached) ? 0 : 1
+} finally {
+  await removeEmbeddedServer(dataDirectory).catch((error) => process.stderr.write(`${error.message}\n`))
+  await rm(directory, { recursive: true, force: true })
+}
+
+async function bench(): Promise<Row[]> {
+  const first = await firstStart()
+  const { mkdir } = await import('node:fs/promises')
+  await mkdir(dataDirectory, { recursive: true, mode: 0o700 })
+  const server = await startEmbeddedServer({ dataDirectory })
+  try {
+    const { ownerUrl, serviceUrl } = await setUpEmbedded(server)
+    await upgradeDatabase(ownerUrl, serviceUrl)
+    const key = FernetKey.generate().text.reveal()
+    const superuserUrl = new URL(server.superuserUrl)
+    superuserUrl.pathname = '/strongroom'
+    const filled = await fill(superuserUrl.href, [key], {
+      callers: CONNECTIONS,
+      credentials: CREDENTIALS,
+      bytes: VALUE_BYTES,
+    })
+    const env = { STRONGROOM_DATABASE_URL: serviceUrl.reveal(), STRONGROOM_KEYS: key }
+    return [...(await leases(env, filled)), ...(await starts(env)), first]
+  } finally {
+    await server.stop()
+  }
+}
+
+/** Interleaved rounds, so that all figures of a ratio saw the same machine. */
+async function leases(env: Record<string, string>, filled: Filled): Promise<Row[]> {
+  const service = await startService(env, PORT)
+  const answer = join(directory, 'answer.json')
+  await writeFile(answer, await oneAnswer(service, filled))
+  const bare = await startScript('bare-server.ts', [answer], {})
+  const listen = { STRONGROOM_LISTEN: '127.0.0.1:0', STRONGROOM_ADMIN_LISTEN: '127.0.0.1:0' }
+  const oneByOne = await startScript('one-by-one-server.ts', [], { ...env, ...listen })
+  const single = {
+    connections: CONNECTIONS,
+    seconds: SECONDS,
+    warmUpSeconds: 1,
+    tokens: filled.tokens,
+    names: filled.credentials,
+    path: '/v1/workspaces/acme/credentials/{n}/leases',
+    body: '{"ttl_seconds":300,"run_id":"bench"}',
+    batch: 0,
+  }
+  const batch = {
+    ...single,
+    path: '/v1/workspaces/acme/leases',
+    body: '{"credentials":{batch}}',
+    batch: BATCH,
+  }
+  const seen = {
+    bare: [] as number[],
+    lease: [] as number[],
+    oneByOne: [] as number[],
+    batch: [] as number[],
+  }
+  const p99: number[] = []
+  try {
+    for (let round = 0; round < ROUNDS; round++) {
+      seen.bare.push(await rate(bare, single))
+      const leased = await load(service, single)
+      if (leased.failed > 0) throw new Error(`${leased.failed} leases failed`)
+      seen.lease.push(leased.requestsPerSecond)
+      p99.push(leased.p99Ms)
+      seen.oneByOne.push(await rate(oneByOne, single))
+      seen.batch.push((await rate(service, batch)) * BATCH)
+    }
+  } finally {
+    for (const one of [service, bare, oneByOne]) await one.stop()
+  }
+  const [bareRate, leaseRate, oneRate, batchRate] = [seen.bare, seen.lease, seen.oneByOne, seen.batch].map(
+    median,
+  )
+  const work = `lease, local store, ${CONNECTIONS} connections, 64 tokens, 20,000 credentials of 1 KiB`
+  const measured = `${leaseRate}/s, p99 ${median(p99)} ms`
+  return [
+    ratioRow(work, measured, `bare Fastify POST ${bareRate}/s`, leaseRate! / bareRate!, 0.4),
+    ratioRow(work, measured, `one transaction a request ${oneRate}/s`, leaseRate! / oneRate!, 4),
+    ratioRow(
+      `batch lease of ${BATCH}`,
+      `${batchRate} values/s`,
+      `single leases ${leaseRate}/s`,
+      batchRate! / leaseRate!,
+      4,
+    ),
+  ]
+}
+
+async function rate(server: Started, order: Parameters<typeof load>[1]): Promise<number> {
+  const { requestsPerSecond, failed } = await load(server, order)
+  if (failed > 0) throw new Error(`${failed} requests failed`)
+  return requestsPerSecond
+}
+
+/** The bytes that the bare server answers with. */
+async function oneAnswer(service: Started, filled: Filled): Promise<string> {
+  const answer = await fetch(new URL('/v1/workspaces/acme/credentials/cred-1/leases', service.url), {
+    method: 'POST',
+    headers: { authorization: `Bearer ${filled.tokens[0]}`, 'content-type': 'application/json' },
+    body: '{"ttl_seconds":300,"run_id":"bench"}',
+  })
+  if (answer.status !== 201) throw new Error(`a lease was answered with ${answer.status}`)
+  return answer.text()
+}
+
+async function starts(env: Record<string, string>): Promise<Row[]> {
+  const times: number[] = []
+  const memory: number[] = []
+  for (let round = 0; round < ROUNDS; round++) {
+    const service = await startService(env, PORT)
+    times.push(Math.round(service.readyMs))
+    if (round < 3) {
+      await sleep(2_000)
+      memory.push(residentMiB(service.child))
+    }
+    await service.stop()
+  }
+  const [startMs, memoryMiB] = [median(times), median(memory)]
+  return [
+    absoluteRow('start to ready, existing database', `${startMs} ms`, '≤ 500 ms', startMs <= 500),
+    absoluteRow(
+      'memory, idle',
+      `${memoryMiB} MiB RSS`,
+      '≤ 130 MB RSS',
+      memoryMiB * 1.048576 <= MEMORY_MIB_MAX,
+    ),
+  ]
+}
+
+/** From nothing at all: data directory, key, embedded database, schema, administrator. */
+async function firstStart(): Promise<Row> {
+  const times: number[] = []
+  for (let round = 0; round < 3; round++) {
+    const fresh = join(directory, `first-${round}`)
+    const service = await startService({ STRONGROOM_DATA_DIR: fresh }, PORT)
+    times.push(Math.round(service.readyMs))
+    await service.stop()
+    await removeEmbeddedServer(fresh)
+  }
+  return absoluteRow(
+    'start to ready, embedded, first time',
+    `${median(times)} ms`,
+    '≤ 5000 ms',
+    median(times) <= 5000,
+  )
+}
+
+function median(of: number[]): number {
+  const sorted = [...of].sort((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)]!
+}
+
+function ratioRow(work: string, measured: string, reference: string, ratio: number, least: number): Row {
+  const rounded = Number(ratio.toFixed(2))
+  return { work, measured, reference, ratio: rounded, mustReach: `≥ ${least} ×`, reached: rounded >= least }
+}
+
+function absoluteRow(work: string, measured: string, mustReach: string, reached: boolean): Row {
+  return { work, measured, reference: '', mustReach, reached }
+}
+
+function print(rows: Row[]): void {
+  const lines = rows.map((row) =>
+    [row.work, row.measured, row.reference, row.ratio ?? '', row.mustReach, row.reached ? 'yes' : 'NO'].join(
+      ' | ',
+    ),
+  )
+  const head = ['work', 'measured', 'reference', 'ratio', 'must reach', 'reached'].join(' | ')
+  process.stdout.write(
+    `| ${head} |\n|${' --- |'.repeat(6)}\n${lines.map((line) => `| ${line} |`).join('\n')}\n`,
+  )
+}
