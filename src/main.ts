@@ -1,0 +1,198 @@
+import { readFileSync } from 'node:fs'
+import { styleText } from 'node:util'
+import type { Command, Terminal } from './cli/command.ts'
+import { CommandFailed, ExitCode, oneLine, UsageError } from './cli/command.ts'
+import { ServiceClient, ServiceProblem, ServiceUnreachable } from './cli/service-client.ts'
+import { ConfigError, operatorToken, readClientConfig, readConfig } from './config.ts'
+import { StartRefused } from './core/start-refused.ts'
+
+interface Entry {
+  summary: string
+  help(): Promise<string>
+  run(args: string[]): Promise<number>
+}
+
+// What a command needs is loaded when it is called: `lease` must not wait for Fastify.
+const COMMANDS: Record<string, Entry> = {
+  serve: entry('run the service', () => import('./cli/serve.ts'), serveGround),
+  demo: entry('show the main job from end to end', () => import('./cli/demo.ts'), demoGround),
+  init: entry('make an administrator', () => import('./cli/init.ts'), initGround),
+  'db-upgrade': entry('bring the schema up to date', () => import('./cli/db-upgrade.ts'), upgradeGround),
+  keygen: entry(
+    'make a Fernet key',
+    () => import('./cli/keygen.ts'),
+    async () => undefined,
+  ),
+  audit: entry('verify the audit trail', () => import('./cli/audit.ts'), auditGround),
+  lease: entry('lease a credential and print its value', () => import('./cli/lease.ts'), clientGround),
+  put: entry('keep a credential, read from standard input', () => import('./cli/put.ts'), clientGround),
+}
+
+// npm sends on a ^C that its child has had from the terminal already: so close together they are one.
+const SAME_SIGNAL_MS = 500
+const UNREACHABLE = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)$/
+
+/** Runs the command that the arguments name and sets the process's exit code. Prints every error itself. */
+export async function run(argv: string[]): Promise<void> {
+  try {
+    process.exitCode = await dispatch(argv)
+  } catch (error) {
+    process.exitCode = await explain(error, argv[0])
+  }
+}
+
+async function dispatch(argv: string[]): Promise<number> {
+  const [name, ...args] = argv
+  if (name === undefined) throw new UsageError('no command is named')
+  if (name === '--help' || name === '-h' || (name === 'help' && args.length === 0)) {
+    terminal.out(overview())
+    return ExitCode.done
+  }
+  if (name === '--version') {
+    terminal.out(`${version()}\n`)
+    return ExitCode.done
+  }
+  const named = name === 'help' ? args[0]! : name
+  const command = Object.hasOwn(COMMANDS, named) ? COMMANDS[named]! : undefined
+  if (!command) throw new UsageError(`there is no command ${oneLine(named)}`)
+  const options = args.includes('--') ? args.slice(0, args.indexOf('--')) : args
+  if (name === 'help' || options.includes('--help') || options.includes('-h')) {
+    terminal.out(await command.help())
+    return ExitCode.done
+  }
+  return await command.run(args)
+}
+
+async function explain(error: unknown, name: string | undefined): Promise<number> {
+  const say = (line: string) => terminal.err(`strongroom: ${oneLine(line)}\n`)
+  if (error instanceof UsageError) {
+    const known = name !== undefined && Object.hasOwn(COMMANDS, name)
+    say(`${error.message} (see strongroom ${known ? `${name} ` : ''}--help)`)
+    return ExitCode.usage
+  }
+  if (error instanceof ConfigError || error instanceof StartRefused) {
+    for (const fault of error.faults) say(fault)
+    return ExitCode.configuration
+  }
+  if (error instanceof ServiceProblem) {
+    say(`${error.code}: ${error.message}`)
+    for (const fault of error.errors)
+      terminal.err(`  ${oneLine(`${fault.pointer || '(whole)'}: ${fault.detail}`)}\n`)
+    return ExitCode.failed
+  }
+  if (error instanceof CommandFailed) {
+    say(error.message)
+    return error.exitCode
+  }
+  if (error instanceof ServiceUnreachable) {
+    say(error.message)
+    return ExitCode.unreachable
+  }
+  const { describeError } = await import('./log.ts')
+  for (let cause = error, depth = 0; cause instanceof Error && depth < 5; cause = cause.cause, depth++) {
+    const { code = '', syscall } = cause as NodeJS.ErrnoException
+    if (UNREACHABLE.test(code) || (code === 'ENOENT' && syscall === 'connect')) {
+      say(`the database cannot be reached (${code})`)
+      return ExitCode.unreachable
+    }
+    if (syscall === 'listen') {
+      say(cause.message)
+      return ExitCode.configuration
+    }
+  }
+  const { type, message } = describeError(error)
+  say(message || type)
+  return ExitCode.failed
+}
+
+function entry<Ground>(
+  summary: string,
+  load: () => Promise<{ command: Command<Ground> }>,
+  ground: () => Promise<Ground>,
+): Entry {
+  return {
+    summary,
+    help: async () => (await load()).command.help,
+    run: async (args) => (await load()).command.run(args, terminal, ground),
+  }
+}
+
+async function serveGround() {
+  const config = readConfig(undefined, 'serve')
+  const { createLogger } = await import('./log.ts')
+  const { serve } = await import('./wire.ts')
+  return await serve(config, createLogger(config.logLevel))
+}
+
+async function demoGround() {
+  const { startDemoGround } = await import('./demo-ground.ts')
+  return await startDemoGround()
+}
+
+async function initGround() {
+  const config = readConfig(undefined, 'owner')
+  const { makeAdministrator } = await import('./wire.ts')
+  return { makeAdministrator: (identity: string) => makeAdministrator(config, identity) }
+}
+
+async function upgradeGround() {
+  const config = readConfig(undefined, 'upgrade')
+  const { upgradeDatabase } = await import('./wire.ts')
+  return { upgrade: () => upgradeDatabase(config) }
+}
+
+async function clientGround() {
+  const { url, token, workspace } = readClientConfig()
+  if (!token) throw new ConfigError(['STRONGROOM_TOKEN: is not set'])
+  return { service: new ServiceClient(url, token), ...(workspace !== undefined && { workspace }) }
+}
+
+async function auditGround() {
+  const config = readClientConfig()
+  return { admin: new ServiceClient(config.adminUrl, operatorToken(config)) }
+}
+
+const terminal: Terminal = {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  async input() {
+    const chunks: Buffer[] = []
+    for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
+    return Buffer.concat(chunks)
+  },
+  get inputIsTyped() {
+    return process.stdin.isTTY === true
+  },
+  style: (format, text) => styleText(format, text, { stream: process.stdout }),
+  onSignal(told) {
+    let firstAt: number | undefined
+    const heard = () => {
+      const now = performance.now()
+      if (firstAt === undefined) told(false)
+      else if (now - firstAt > SAME_SIGNAL_MS) told(true)
+      firstAt ??= now
+    }
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, heard)
+    return () => {
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, heard)
+    }
+  },
+}
+
+function overview(): string {
+  const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length))
+  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`)
+  return `strongroom COMMAND [--help]
+
+A credential vault for data pipelines.
+
+${lines.join('\n')}
+
+Exit codes: 0 done, 1 some failed, 2 usage, 69 service unreachable, 78 configuration.
+`
+}
+
+function version(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}

@@ -1,0 +1,26 @@
+import type { Terminal } from '../../src/cli/command.ts'
+
+/** A terminal that remembers what was written and sends signals when told. */
+export function fakeTerminal() {
+  let out = ''
+  let err = ''
+  let told: ((again: boolean) => void) | undefined
+  const terminal: Terminal = {
+    out: (text) => void (out += text),
+    err: (text) => void (err += text),
+    input: async () => Buffer.alloc(0),
+    inputIsTyped: false,
+    style: (_format, text) => text,
+    onSignal(callback) {
+      told = callback
+      return () => (told = undefined)
+    },
+  }
+  return {
+    terminal,
+    out: () => out,
+    err: () => err,
+    signal: () => told?.(false),
+    listening: () => told !== undefined,
+  }
+}
