@@ -139,8 +139,11 @@ function readDatabases(from: SettingsReader, config: Config, purpose: Purpose): 
   if (url) {
     from.judge('DATABASE_URL', databaseFault(url, production))
     config.databaseUrl = url
-  } else if (production && purpose === 'serve' && !from.given('DATABASE_URL')) {
-    from.judge('DATABASE_URL', 'is not set, and in production there is no embedded database')
+  } else if (!from.given('DATABASE_URL')) {
+    const none = 'is not set, and in production there is no embedded database'
+    if (production && purpose === 'serve') from.judge('DATABASE_URL', none)
+    const unnamed = 'is not set, and this command makes the role that it names'
+    if (purpose === 'upgrade') from.judge('DATABASE_URL', unnamed)
   }
   if (purpose === 'serve') return
   const ownerUrl = from.secret('DATABASE_OWNER_URL')

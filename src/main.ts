@@ -120,7 +120,7 @@ function entry<Ground>(
 async function serveGround() {
   const config = readConfig(undefined, 'serve')
   const { createLogger } = await import('./log.ts')
-  const { serve } = await import('./wire.ts')
+  const { serve } = await import('./server.ts')
   return await serve(config, createLogger(config.logLevel))
 }
 
@@ -131,13 +131,16 @@ async function demoGround() {
 
 async function initGround() {
   const config = readConfig(undefined, 'owner')
-  const { makeAdministrator } = await import('./wire.ts')
-  return { makeAdministrator: (identity: string) => makeAdministrator(config, identity) }
+  const { makeAdministrator } = await import('./server.ts')
+  const { createLogger } = await import('./log.ts')
+  // Standard output is for the token alone.
+  const log = createLogger('error', process.stderr)
+  return { makeAdministrator: (identity: string) => makeAdministrator(config, identity, log) }
 }
 
 async function upgradeGround() {
   const config = readConfig(undefined, 'upgrade')
-  const { upgradeDatabase } = await import('./wire.ts')
+  const { upgradeDatabase } = await import('./server.ts')
   return { upgrade: () => upgradeDatabase(config) }
 }
 

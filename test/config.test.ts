@@ -138,6 +138,7 @@ const refused: [why: string, settings: Record<string, string>, fault: RegExp, pu
   ],
   ['no owner', { KEYS: keys }, /_DATABASE_OWNER_URL: is not set/, 'owner'],
   ['an owner without keys', { DATABASE_OWNER_URL: local }, /_KEYS: is not set/, 'owner'],
+  ['no role to upgrade for', { DATABASE_OWNER_URL: local }, /_DATABASE_URL: is not set/, 'upgrade'],
   ['no owner to upgrade', {}, /_DATABASE_OWNER_URL: is not set/, 'upgrade'],
   ['no port', { LISTEN: 's3cr3t' }, /_LISTEN: must be host:port/],
   ['a port too high', { LISTEN: '127.0.0.1:65536' }, /_LISTEN: must be host:port/],
@@ -216,7 +217,7 @@ const accepted: [what: string, settings: Record<string, string>, purpose?: Purpo
   ],
   [
     'what db-upgrade needs',
-    { MODE: 'production', DATABASE_OWNER_URL: local, LISTEN: '0.0.0.0:1' },
+    { MODE: 'production', DATABASE_OWNER_URL: local, DATABASE_URL: local, LISTEN: '0.0.0.0:1' },
     'upgrade',
   ],
   ["a client's settings", { URL: 'http://x', ADMIN_URL: 'y', TOKEN: 'z', WORKSPACE: 'acme' }],

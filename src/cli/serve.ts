@@ -9,8 +9,8 @@ export interface ServeGround {
   /** Key, database and administrator were made just now. */
   firstStart: boolean
   stop(): Promise<void>
-  /** Settles when the service has ended, asked or not. */
-  stopped: Promise<void>
+  /** Settles when the service has ended, asked or not; absent where it ends only when asked. */
+  stopped?: Promise<void>
 }
 
 /** `strongroom serve` */
@@ -36,7 +36,7 @@ the data directory (.strongroom), for development. The settings are STRONGROOM_â
       running = await ground()
       terminal.err(greeting(running))
       if (signalled) await running.stop()
-      else await Promise.race([running.stopped, stopping.promise])
+      else await Promise.race([running.stopped ?? stopping.promise, stopping.promise])
     } finally {
       deaf()
     }

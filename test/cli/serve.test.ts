@@ -51,6 +51,17 @@ t.test('a service that ends by itself is a failure', async (t) => {
   t.equal(await command.run([], terminal, async () => ground), 1)
 })
 
+t.test('a service that can only be stopped runs until then', async (t) => {
+  const { terminal, signal } = fakeTerminal()
+  const { ground, stops } = service()
+  delete ground.stopped
+  const running = command.run([], terminal, async () => ground)
+  await new Promise(setImmediate)
+  t.equal(stops(), 0)
+  signal()
+  t.equal(await running, 0)
+})
+
 t.test('a stop that fails is told, and does not hang', async (t) => {
   const { terminal, signal } = fakeTerminal()
   const { ground } = service({ stop: () => Promise.reject(new Error('cannot stop')) })
