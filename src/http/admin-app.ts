@@ -1,0 +1,50 @@
+import type { FastifyInstance } from 'fastify'
+import { auditComponents, auditRoutes } from './audit.ts'
+import { buildBaseApp } from './base-app.ts'
+import { grantComponent } from './grant-schemas.ts'
+import type { HttpDeps } from './http-deps.ts'
+import { identityComponents, identityRoutes } from './identities.ts'
+import { keyComponents, keyRoutes } from './keys.ts'
+import { leaseRevocationComponents, leaseRevocationRoutes } from './lease-revocations.ts'
+import { roleComponents, roleRoutes } from './roles.ts'
+import { tokenComponents, tokenRoutes } from './tokens.ts'
+import { workspaceComponents, workspaceRoutes } from './workspaces.ts'
+
+/** The app for operators (DESIGN.md section 3b). It does not listen. */
+export function buildAdminApp(deps: HttpDeps): FastifyInstance {
+  return buildBaseApp(deps, {
+    document: {
+      description: 'Operates a vault for the credentials of data pipelines.',
+      url: 'http://127.0.0.1:7401',
+      tags: [
+        { name: 'service', description: 'Of the process itself; needs no token.' },
+        { name: 'workspaces', description: 'What isolates credentials from each other.' },
+        { name: 'roles', description: 'Named lists of grants.' },
+        { name: 'identities', description: 'Who may call, and with which tokens.' },
+        { name: 'keys', description: 'What seals values.' },
+        { name: 'leases', description: 'Timed, recorded rights to one version of one credential.' },
+        { name: 'audit', description: 'What was done, by whom, chained by hash.' },
+      ],
+    },
+    components: [
+      grantComponent,
+      ...workspaceComponents,
+      ...roleComponents,
+      ...identityComponents,
+      ...tokenComponents,
+      ...keyComponents,
+      ...leaseRevocationComponents,
+      ...auditComponents,
+    ],
+    rateLimit: 0,
+    routes: ({ gate }) => [
+      workspaceRoutes(deps),
+      roleRoutes(deps),
+      identityRoutes(deps),
+      tokenRoutes(deps),
+      keyRoutes(deps),
+      leaseRevocationRoutes(deps),
+      auditRoutes(deps, gate),
+    ],
+  })
+}

@@ -1,0 +1,176 @@
+import type {
+  FastifyReply,
+  FastifyRequest,
+  onRequestHookHandler,
+  onSendHookHandler,
+  preHandlerHookHandler,
+  RouteOptions,
+} from 'fastify'
+import { RateLimiterMemory } from 'rate-limiter-flexible'
+import { unauthenticated } from '../core/acts.ts'
+import type { Call } from '../core/calls.ts'
+import { invalid, notFound, VaultError } from '../core/errors.ts'
+import { deadlinePassed } from '../core/group-commit.ts'
+import { isCredentialName, isSlug } from '../core/names.ts'
+import { parseToken } from '../core/token.ts'
+import { demandForm } from './forms.ts'
+import type { HttpDeps } from './http-deps.ts'
+import type { OperationConfig } from './operation.ts'
+import { NUMBER } from './query.ts'
+import type { RequestCaller } from './request-caller.ts'
+import { callOf, requestCallerOf, setRequestCaller } from './request-caller.ts'
+
+type Done = (error?: Error) => void
+type Hook = (request: FastifyRequest, reply: FastifyReply, done: Done) => void
+
+const JUDGEMENT_MS_MAX = 500
+const BEARER = /^bearer +(\S+)$/i
+
+/** What each part of a path must look like; what does not is not there. Other ids are for the core to judge. */
+const PATH_PARTS: Readonly<Record<string, (text: string) => boolean>> = {
+  workspace: isSlug,
+  role: isSlug,
+  identity: isSlug,
+  name: isCredentialName,
+  version: (text) => NUMBER.test(text),
+  token: (text) => /^[0-9A-Za-z]{1,64}$/.test(text),
+}
+
+/** What stands before every route: when the call must be answered, who calls, how often he may. */
+export class Gate {
+  readonly #deps: HttpDeps
+  readonly #deadlineMs: number
+  readonly #limiter: RateLimiterMemory | undefined
+  readonly #limit: number
+
+  /** @param limit Credentials a second for one token; 0 for none. */
+  constructor(deps: HttpDeps, limit: number) {
+    this.#deps = deps
+    this.#deadlineMs = deps.deadlineSeconds * 1000
+    this.#limit = limit
+    this.#limiter = limit > 0 ? new RateLimiterMemory({ points: limit, duration: 1 }) : undefined
+  }
+
+  /** Puts the hooks before a route that its access asks for. */
+  guard(route: RouteOptions): void {
+    const config = route.config as unknown as OperationConfig
+    const { access, operationId, deadline } = config
+    const onRequest: onRequestHookHandler[] = [this.#arrive(operationId, deadline)]
+    if (access === 'token') onRequest.push(this.#demandCaller as onRequestHookHandler)
+    if (access === 'lease') onRequest.push(demandToken)
+    route.onRequest = onRequest
+    route.preValidation = demandForm(config)
+    const preHandler: preHandlerHookHandler[] = []
+    if (access !== 'open' && this.#limiter) preHandler.push(this.#limitRate)
+    // For leases the statement does the same work for what cannot be a name as for what is missing.
+    const parts = access === 'lease' ? [] : [...route.url.matchAll(/:([a-z]+)/g)].map(([, name]) => name!)
+    if (parts.some((part) => PATH_PARTS[part])) preHandler.push(demandNames)
+    route.preHandler = preHandler
+  }
+
+  /** The moment from which the deadline runs. */
+  #arrive(operation: string, deadline: boolean): Hook {
+    return (request, reply, done) => {
+      const now = performance.now()
+      const call: Call = {
+        requestId: request.id,
+        address: request.ip,
+        operation,
+        deadlineAt: now + this.#deadlineMs,
+      }
+      const authorization = request.headers.authorization
+      const shown = authorization === undefined ? null : BEARER.exec(authorization)
+      const token = shown ? parseToken(shown[1]!) : undefined
+      const timer = deadline ? setTimeout(expire, this.#deadlineMs, reply) : undefined
+      setRequestCaller(request, { call, token, known: undefined, judgedAt: now, timer })
+      done()
+    }
+  }
+
+  readonly #demandCaller = async (request: FastifyRequest): Promise<void> => {
+    const caller = requestCallerOf(request)!
+    caller.judgedAt = performance.now()
+    caller.known = await this.#who(caller, caller.call.deadlineAt)
+  }
+
+  /** For an answer that took so long that the first judgement is stale. */
+  async #judgeAgain(request: FastifyRequest): Promise<void> {
+    const caller = requestCallerOf(request)!
+    const before = caller.known!
+    await this.authenticateBefore(request, caller.call.deadlineAt)
+    if (caller.known!.policyVersion !== before.policyVersion) {
+      throw new VaultError('unavailable', 'The policy has changed meanwhile: ask again', {
+        retryAfterSeconds: 1,
+      })
+    }
+  }
+
+  /** Asks who calls, and waits for the answer until `deadlineAt` whatever hangs. */
+  async authenticateBefore(request: FastifyRequest, deadlineAt: number): Promise<void> {
+    const caller = requestCallerOf(request)!
+    const judgedAt = performance.now()
+    const late = Promise.withResolvers<never>()
+    const timer = setTimeout(() => late.reject(deadlinePassed()), Math.max(0, deadlineAt - judgedAt))
+    try {
+      caller.known = await Promise.race([this.#who(caller, deadlineAt), late.promise])
+      caller.judgedAt = judgedAt
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  async #who(caller: RequestCaller, deadlineAt: number) {
+    const known = caller.token && (await this.#deps.authenticate(caller.token, deadlineAt))
+    if (!known) throw unauthenticated()
+    return known
+  }
+
+  /** The last thing before an answer leaves. */
+  readonly release: onSendHookHandler = (request, reply, payload, done) => {
+    const caller = requestCallerOf(request)
+    if (!caller) return done(null, payload)
+    clearTimeout(caller.timer)
+    const stale = caller.known && performance.now() - caller.judgedAt > JUDGEMENT_MS_MAX
+    if (!stale || reply.statusCode >= 400) return done(null, payload)
+    this.#judgeAgain(request).then(() => done(null, payload), done)
+  }
+
+  readonly #limitRate: preHandlerHookHandler = (request, _reply, done) => {
+    const { credentials } = (request.body ?? {}) as { credentials?: unknown[] }
+    const points = credentials?.length ?? 1
+    const key = requestCallerOf(request)!.token!.digest.toString('base64')
+    this.#limiter!.consume(key, points).then(
+      () => done(),
+      () => done(this.#limited()),
+    )
+  }
+
+  #limited(): VaultError {
+    const detail = `One token gets at most ${this.#limit} credentials a second`
+    return new VaultError('rate_limited', detail, { retryAfterSeconds: 1 })
+  }
+}
+
+function expire(reply: FastifyReply): void {
+  if (!reply.sent) reply.send(deadlinePassed())
+}
+
+const demandToken: Hook = (request, _reply, done) => {
+  done(requestCallerOf(request)!.token ? undefined : unauthenticated())
+}
+
+const demandNames: preHandlerHookHandler = (request, _reply, done) => {
+  const parts = Object.entries(request.params as Record<string, string>)
+  done(parts.every(([part, text]) => PATH_PARTS[part]?.(text) ?? true) ? undefined : notFound())
+}
+
+const IF_MATCH = /^"([1-9][0-9]{0,8})"$/
+
+/** The version that `if-match` names. @throws VaultError for any other form of it. */
+export function ifMatchOf(request: FastifyRequest): number | undefined {
+  const header = request.headers['if-match']
+  if (header === undefined) return undefined
+  const quoted = IF_MATCH.exec(header)
+  if (!quoted) throw invalid('if-match', `${callOf(request).operation} takes one quoted version, such as "3"`)
+  return Number(quoted[1])
+}

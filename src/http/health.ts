@@ -1,0 +1,61 @@
+import type { FastifyPluginCallback, FastifyReply } from 'fastify'
+import type { Health, HttpDeps } from './http-deps.ts'
+import { operation } from './operation.ts'
+import type { Component } from './schemas.ts'
+import { flag, open, ref } from './schemas.ts'
+
+const checks = {
+  type: 'object',
+  additionalProperties: true,
+  description: 'What was found, by what was looked at.',
+}
+
+/** What health answers. */
+export const healthComponents: readonly Component[] = [{ $id: 'Health', ...open({ ready: flag, checks }) }]
+
+const answers = {
+  200: { description: 'Well.', schema: ref('Health') },
+  503: { description: 'Not ready.', schema: ref('Health') },
+}
+
+/** Whether the process lives, and whether it should be sent requests. */
+export function healthRoutes({ health }: Pick<HttpDeps, 'health'>): FastifyPluginCallback {
+  let last: Health = { ready: false, checks: {} }
+  const check = async (): Promise<Health> => (last = await health())
+  return (app, _options, done) => {
+    app.get(
+      '/health/live',
+      operation({
+        operationId: 'getLive',
+        tag: 'service',
+        summary: 'Whether the process lives, with what the last check found',
+        access: 'open',
+        answers: { 200: answers[200] },
+      }),
+      (_request, reply) => {
+        // A process that waits for its database is alive: the check goes on without this answer.
+        check().catch(() => (last = { ready: false, checks: {} }))
+        answer(reply, 200, last)
+      },
+    )
+    app.get(
+      '/health/ready',
+      operation({
+        operationId: 'getReady',
+        tag: 'service',
+        summary: 'Whether this process can serve requests now',
+        access: 'open',
+        answers,
+      }),
+      async (_request, reply) => {
+        const found = await check()
+        return answer(reply, found.ready ? 200 : 503, found)
+      },
+    )
+    done()
+  }
+}
+
+function answer(reply: FastifyReply, status: number, found: Health): FastifyReply {
+  return reply.code(status).send(found)
+}

@@ -1,0 +1,41 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { AuditTrail, Keys } from '../core/audit-trail.ts'
+import type { Call, Caller, PresentedToken } from '../core/calls.ts'
+import type { Credentials } from '../core/credentials.ts'
+import type { Identities } from '../core/identities.ts'
+import type { LeaseGrants } from '../core/lease-grants.ts'
+import type { Leases } from '../core/leases.ts'
+import type { Roles } from '../core/roles.ts'
+import type { Values } from '../core/values.ts'
+import type { Workspaces } from '../core/workspaces.ts'
+
+/** What the last check found, at most a second ago. */
+export interface Health {
+  ready: boolean
+  checks: Record<string, unknown>
+}
+
+/** What the two listeners need of the rest of the house. */
+export interface HttpDeps {
+  /** Who shows this token; undefined where nobody may. */
+  authenticate(token: PresentedToken, deadlineAt: number): Promise<Caller | undefined>
+  /** Told of each call whose token opens nothing. */
+  onAuthenticationFailed(call: Call): void
+  credentials: Credentials
+  values: Values
+  leases: Leases
+  leaseGrants: LeaseGrants
+  workspaces: Workspaces
+  roles: Roles
+  identities: Identities
+  keys: Keys
+  auditTrail: AuditTrail
+  health(): Promise<Health>
+  log: Pick<FastifyBaseLogger, 'error' | 'warn'>
+  deadlineSeconds: number
+  /** Credentials a second for one token; 0 for no limit. */
+  rateLimit: number
+  /** Addresses and networks whose `x-forwarded-for` is believed. */
+  trustedProxies?: string[] | undefined
+  tls?: { cert: Buffer; key: Buffer; ca?: Buffer | undefined } | undefined
+}
