@@ -49,6 +49,8 @@ export class Connections {
       ...(settings && { options: settings }),
     })
     this.#pool.on('error', options.onError)
+    // While somebody uses it, his query fails; without a listener the same error would end the process.
+    this.#pool.on('connect', (client) => client.on('error', () => {}))
   }
 
   /**
