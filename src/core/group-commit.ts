@@ -9,7 +9,7 @@ export interface GroupCommitOptions<Ask, Answer> {
   /** Asks in one statement. */
   batchMax: number
   /**
-   * Commits a batch and answers in its order, by the earliest deadline in it at the latest.
+   * Commits a batch and answers in its order, by the latest deadline in it.
    *
    * @throws OutcomeUnknown or VaultError to refuse the whole batch; anything else where nothing was written and
    *   one of the asks may be to blame.
@@ -17,6 +17,8 @@ export interface GroupCommitOptions<Ask, Answer> {
   commit: (asks: readonly Ask[]) => Promise<Answer[]>
   /** Told of asks whose commit was not answered: they may have taken effect. */
   onUnknown: (asks: readonly Ask[]) => void
+  /** Told of an answer that came after its ask's deadline: nobody waits for it any more. */
+  onLate: (ask: Ask, answer: Answer) => void
   /** On the clock of `performance.now()`, in milliseconds. */
   deadlineOf: (ask: Ask) => number
 }
@@ -25,6 +27,8 @@ interface Waiting<Ask, Answer> {
   ask: Ask
   resolve: (answer: Answer) => void
   reject: (error: unknown) => void
+  /** Was refused at its deadline, which came before the answer. */
+  gone: boolean
 }
 
 /**
@@ -56,7 +60,7 @@ export class GroupCommit<Ask, Answer> {
       )
     }
     return new Promise((resolve, reject) => {
-      this.#line.push({ ask, resolve, reject })
+      this.#line.push({ ask, resolve, reject, gone: false })
       this.#schedule()
     })
   }
@@ -90,9 +94,13 @@ export class GroupCommit<Ask, Answer> {
   }
 
   async #run(batch: Waiting<Ask, Answer>[]): Promise<void> {
+    const stopWatching = this.#refuseAtDeadlines(batch)
     try {
       const answers = await this.#options.commit(batch.map((waiting) => waiting.ask))
-      batch.forEach((waiting, index) => waiting.resolve(answers[index]!))
+      for (const [index, { ask, resolve, gone }] of batch.entries()) {
+        if (gone) this.#options.onLate(ask, answers[index]!)
+        else resolve(answers[index]!)
+      }
     } catch (error) {
       if (error instanceof OutcomeUnknown) {
         this.#options.onUnknown(batch.map((waiting) => waiting.ask))
@@ -101,9 +109,33 @@ export class GroupCommit<Ask, Answer> {
         for (const waiting of batch) waiting.reject(error)
       } else {
         // One of them is to blame, and nothing was written: each is tried alone, so that only that one fails.
-        for (const waiting of batch) await this.#run([waiting])
+        for (const waiting of batch) if (!waiting.gone) await this.#run([waiting])
       }
+    } finally {
+      stopWatching()
     }
+  }
+
+  // Each at its own: who came with little time left must not cut off the statement of all others.
+  #refuseAtDeadlines(batch: readonly Waiting<Ask, Answer>[]): () => void {
+    const { deadlineOf } = this.#options
+    let timer: NodeJS.Timeout | undefined
+    const watch = (): void => {
+      const now = performance.now()
+      let next = Infinity
+      for (const waiting of batch) {
+        const deadlineAt = deadlineOf(waiting.ask)
+        if (deadlineAt > now) {
+          next = Math.min(next, deadlineAt)
+        } else {
+          waiting.gone = true
+          waiting.reject(deadlinePassed())
+        }
+      }
+      if (next < Infinity) timer = setTimeout(watch, Math.ceil(next - now))
+    }
+    watch()
+    return () => clearTimeout(timer)
   }
 }
 

@@ -57,9 +57,12 @@ export class LeaseGrants {
       batchMax: options.batchMax,
       deadlineOf: (ask) => ask.call.deadlineAt,
       onUnknown: (asks) => this.#settle(asks, 0),
+      onLate: ({ call }, { verdict }) => {
+        if (verdict.granted) this.#fail([{ id: verdict.lease.id, code: 'unavailable', call }])
+      },
       commit: async (asks) => {
         const beganAt = performance.now()
-        const deadlineAt = asks.reduce((earliest, ask) => Math.min(earliest, ask.call.deadlineAt), Infinity)
+        const deadlineAt = asks.reduce((latest, ask) => Math.max(latest, ask.call.deadlineAt), 0)
         const verdicts = await this.#ledger.grantLeases(asks, deadlineAt)
         return verdicts.map((verdict) => ({ verdict, beganAt }))
       },
