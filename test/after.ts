@@ -1,0 +1,17 @@
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { EmbeddedServerError } from '../src/postgres/embedded-place.ts'
+import { removeEmbeddedServer } from '../src/postgres/embedded-server.ts'
+import { testDataDirectory } from './ground.ts'
+
+// tap runs this once, after all test files: the PostgreSQL that they shared goes, and its data with it.
+const directory = testDataDirectory()
+if (existsSync(directory)) {
+  try {
+    await removeEmbeddedServer(directory)
+    await rm(directory, { recursive: true, force: true })
+  } catch (error) {
+    // Another run of the tests in this tree still uses it, and will remove it.
+    if (!(error instanceof EmbeddedServerError)) throw error
+  }
+}
