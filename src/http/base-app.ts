@@ -1,7 +1,7 @@
-import swagger from '@fastify/swagger'
 import type { FastifyInstance, FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
 import fastify from 'fastify'
 import { randomBytes } from 'node:crypto'
+import { createRequire } from 'node:module'
 import type { Socket } from 'node:net'
 import { notFound } from '../core/errors.ts'
 import { faultOf, isFormFault, logFault, sendProblem, unsupportedMediaType } from './error-answers.ts'
@@ -42,15 +42,36 @@ const TRANSPORT_SECURITY = { 'strict-transport-security': 'max-age=31536000' }
 
 /** An app that does not listen: what both listeners have in common, and what `parts` adds. */
 export function buildBaseApp(deps: HttpDeps, parts: ListenerParts): FastifyInstance {
+  return assemble(deps, parts, () => undefined)
+}
+
+/** The listener's document, made by a twin of its app: what makes it is loaded only when somebody wants it. */
+async function documentOf(deps: HttpDeps, parts: ListenerParts): Promise<object> {
+  const { default: swagger } = await import('@fastify/swagger')
+  const twin = assemble(deps, parts, (app) => app.register(swagger, documentOptions(parts.document)))
+  await twin.ready()
+  const document = twin.swagger()
+  await twin.close()
+  return document
+}
+
+function assemble(
+  deps: HttpDeps,
+  parts: ListenerParts,
+  beforeRoutes: (app: FastifyInstance) => void,
+): FastifyInstance {
   const headers = deps.tls ? { ...SECURITY_HEADERS, ...TRANSPORT_SECURITY } : SECURITY_HEADERS
-  const app = fastify(serverOptions(deps, headers)) as unknown as FastifyInstance
   const gate = new Gate(deps, parts.rateLimit)
   const components = [...problemComponents, ...healthComponents, ...documentComponents, ...parts.components]
   const serializers = new Serializers(components)
+  const schemaController = {
+    compilersFactory: { buildValidator, buildSerializer: () => serializers.compiler },
+  }
+  const options = { ...serverOptions(deps, headers), schemaController }
+  const app = fastify(options as never) as unknown as FastifyInstance
 
   app.decorateRequest('caller', null)
   for (const component of components) app.addSchema(component)
-  app.setSerializerCompiler(serializers.compiler)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, bytes: Buffer, done) => {
     if (bytes.length === 0) return done(null, undefined)
@@ -73,11 +94,19 @@ export function buildBaseApp(deps: HttpDeps, parts: ListenerParts): FastifyInsta
   app.setNotFoundHandler((request, reply) => sendProblem(request, reply, notFound()))
   app.setErrorHandler((error, request, reply) => answerError(deps, gate, error, request, reply))
 
-  app.register(swagger, documentOptions(parts.document))
+  beforeRoutes(app)
   app.register(healthRoutes(deps))
-  app.register(documentRoutes(app))
+  app.register(documentRoutes(() => documentOf(deps, parts)))
   for (const routes of parts.routes({ gate, serializers })) app.register(routes)
   return app
+}
+
+// AJV as Fastify sets it up, but loaded with the first request: it takes a fifth of the time that a start may take.
+const requireOfFastify = createRequire(createRequire(import.meta.url).resolve('fastify'))
+
+function buildValidator(...parts: unknown[]): unknown {
+  const compilers = requireOfFastify('@fastify/ajv-compiler') as () => (...parts: unknown[]) => unknown
+  return compilers()(...parts)
 }
 
 /** The one place where an error becomes an answer. */

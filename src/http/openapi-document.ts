@@ -1,5 +1,5 @@
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
-import type { FastifyPluginCallback, FastifyInstance } from 'fastify'
+import type { FastifyPluginCallback } from 'fastify'
 import { CREDENTIAL_NAME_PATTERN } from '../core/names.ts'
 import type { OperationConfig } from './operation.ts'
 import { operation } from './operation.ts'
@@ -119,8 +119,8 @@ export const documentComponents: readonly Component[] = [
   },
 ]
 
-/** The listener's own part of `openapi.yaml`. @param root Where the document is made. */
-export function documentRoutes(root: FastifyInstance): FastifyPluginCallback {
+/** The listener's own part of `openapi.yaml`. @param document Makes it. */
+export function documentRoutes(document: () => Promise<object>): FastifyPluginCallback {
   return (app, _options, done) => {
     let text: string | undefined
     app.get(
@@ -132,9 +132,10 @@ export function documentRoutes(root: FastifyInstance): FastifyPluginCallback {
         access: 'open',
         answers: { 200: { description: 'The document.', schema: { $ref: 'OpenApiDocument#' } } },
       }),
-      (_request, reply) => {
-        text ??= JSON.stringify(root.swagger())
-        reply.removeHeader('cache-control').type('application/json; charset=utf-8').send(text)
+      async (_request, reply) => {
+        text ??= JSON.stringify(await document())
+        reply.removeHeader('cache-control').header('content-type', 'application/json; charset=utf-8')
+        return text
       },
     )
     done()
