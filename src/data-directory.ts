@@ -15,6 +15,8 @@ import { setUpEmbedded } from './postgres/embedded-setup.ts'
 export interface Ground {
   databaseUrl: Secret
   keys: Secret[]
+  /** The file that the keys come from; it is read again when it changes. */
+  keysFile?: string
   /** Nothing was there before: the first administrator is to be made, and then {@link Ground.complete} called. */
   firstStart: boolean
   adminTokenFile?: string
@@ -34,9 +36,10 @@ export interface Ground {
  */
 export async function prepareGround(config: Config): Promise<Ground> {
   const { databaseUrl, keys, dataDirectory } = config
+  const given = config.keysFile !== undefined && { keysFile: config.keysFile }
   if (databaseUrl) {
     const nothing = async (): Promise<void> => {}
-    return { databaseUrl, keys: keys!, firstStart: false, complete: nothing, stop: nothing }
+    return { databaseUrl, keys: keys!, ...given, firstStart: false, complete: nothing, stop: nothing }
   }
   const complete = existsSync(join(dataDirectory, 'complete'))
   const keysFile = join(dataDirectory, 'keys')
@@ -53,7 +56,8 @@ export async function prepareGround(config: Config): Promise<Ground> {
   try {
     if (!complete) await beginAnew(dataDirectory, keysFile)
     const server = await startEmbeddedServer({ dataDirectory })
-    return await groundOn(server, dataDirectory, keys ?? (await readKeys(keysFile)), !complete)
+    const ring = keys ? { keys, ...given } : { keys: await readKeys(keysFile), keysFile }
+    return await groundOn(server, dataDirectory, ring, !complete)
   } catch (error) {
     throw error instanceof EmbeddedServerError
       ? new StartRefused([`the embedded database: ${error.message}`])
@@ -73,7 +77,7 @@ async function beginAnew(dataDirectory: string, keysFile: string): Promise<void>
 async function groundOn(
   server: EmbeddedServer,
   dataDirectory: string,
-  keys: Secret[],
+  ring: { keys: Secret[]; keysFile?: string },
   firstStart: boolean,
 ): Promise<Ground> {
   try {
@@ -83,7 +87,7 @@ async function groundOn(
     const adminTokenFile = join(dataDirectory, 'admin.token')
     return {
       databaseUrl: serviceUrl,
-      keys,
+      ...ring,
       firstStart,
       adminTokenFile,
       complete: async (token) => {

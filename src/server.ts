@@ -72,9 +72,14 @@ export async function makeAdministrator(
   log: Logger,
 ): Promise<{ identity: string; token: Secret; expiresAt: Date }> {
   const { databaseOwnerUrl, keys } = config
-  if (!databaseOwnerUrl || !keys) throw new StartRefused(['init needs STRONGROOM_DATABASE_OWNER_URL and the keys'])
+  if (!databaseOwnerUrl || !keys)
+    throw new StartRefused(['init needs STRONGROOM_DATABASE_OWNER_URL and the keys'])
   // As the owner, whom production would not let serve.
-  const strongroom = await wire({ ...config, mode: 'development' }, { databaseUrl: databaseOwnerUrl, keys }, log)
+  const strongroom = await wire(
+    { ...config, mode: 'development' },
+    { databaseUrl: databaseOwnerUrl, keys },
+    log,
+  )
   try {
     const { record, token } = await strongroom.makeAdministrator(identity)
     return { identity, token, expiresAt: record.expiresAt }

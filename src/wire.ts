@@ -13,6 +13,8 @@ import { LastUse } from './core/last-use.ts'
 import { LeaseGrants } from './core/lease-grants.ts'
 import { Leases } from './core/leases.ts'
 import { Roles } from './core/roles.ts'
+import { RotationWorker } from './core/rotation-worker.ts'
+import { Rotations } from './core/rotations.ts'
 import { Sealer } from './core/sealer.ts'
 import type { Secret } from './core/secret.ts'
 import { ownCall, Sweep } from './core/sweep.ts'
@@ -20,19 +22,26 @@ import { Values } from './core/values.ts'
 import { Workspaces } from './core/workspaces.ts'
 import { buildAdminApp } from './http/admin-app.ts'
 import { buildServiceApp } from './http/service-app.ts'
+import { KeyFile } from './key-file.ts'
 import type { Logger } from './log.ts'
 import { Connections } from './postgres/connections.ts'
 import { checkHealth } from './postgres/health-check.ts'
-import { forgetProcess, keepProcessAlive, registerProcess } from './postgres/key-register.ts'
+import { registerProcess } from './postgres/key-register.ts'
 import { PostgresLedger } from './postgres/ledger.ts'
 import { checkDatabase } from './postgres/start-checks.ts'
 import { Writers } from './postgres/writers.ts'
+import { ResealThread } from './reseal-thread.ts'
+import { RingKeeper } from './ring-keeper.ts'
 
 /** What waits, and how much may wait: an operator has no use for these, tests do. */
 export interface Tuning {
   sweepEveryMs: number
   headsEveryMs: number
+  /** How often the keys' file is read and the process registered. */
   aliveEveryMs: number
+  rotationEveryMs: number
+  rotationBatch: number
+  rotationLanes: number
   lastUseEveryMs: number
   healthMaxAgeMs: number
   /** How long a deleted credential can be restored. */
@@ -50,7 +59,10 @@ export interface Tuning {
 const TUNING: Tuning = {
   sweepEveryMs: 60_000,
   headsEveryMs: 60_000,
-  aliveEveryMs: 5_000,
+  aliveEveryMs: 1_000,
+  rotationEveryMs: 500,
+  rotationBatch: 500,
+  rotationLanes: 2,
   lastUseEveryMs: 1_000,
   healthMaxAgeMs: 1_000,
   recoverySeconds: 7 * 24 * 3600,
@@ -74,18 +86,22 @@ export type Strongroom = Awaited<ReturnType<typeof wire>>
 /**
  * The composition root: builds everything by hand, checks the database and the keys, and starts what runs by itself.
  *
- * @param ground Where the database is, and the ring's keys, the first one first.
+ * @param ground Where the database is, the ring's keys, the first one first, and the file that they come from.
  * @throws StartRefused
  */
 export async function wire(
   config: Pick<Config, 'mode' | 'deadlineSeconds' | 'rateLimit' | 'trustedProxies' | 'tls'>,
-  ground: { databaseUrl: Secret; keys: readonly Secret[] },
+  ground: { databaseUrl: Secret; keys: readonly Secret[]; keysFile?: string },
   log: Logger,
   tuned: Partial<Tuning> = {},
 ) {
   const tuning = { ...TUNING, ...tuned }
   const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
-  const connect = (max: number, settings: string[] = [], statementTimeoutMs = config.deadlineSeconds * 1000 + 500) =>
+  const connect = (
+    max: number,
+    settings: string[] = [],
+    statementTimeoutMs = config.deadlineSeconds * 1000 + 500,
+  ) =>
     new Connections({
       databaseUrl: ground.databaseUrl,
       max,
@@ -94,10 +110,11 @@ export async function wire(
       onError: (error) => log.warn({ err: error }, 'a database connection broke'),
     })
   const readers = connect(4)
-  const upkeep = connect(2, [], 0)
+  const upkeep = connect(2 + tuning.rotationLanes, [], 0)
   const writers = new Writers(connect(4), v7)
   const leaseWriters = new Writers(connect(tuning.leaseLanes, BY_INDEX), v7)
-  const closeConnections = () => Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close()))
+  const closeConnections = () =>
+    Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close()))
 
   const process_ = { id: v7(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
   let sealingKeyId: string
@@ -110,9 +127,27 @@ export async function wire(
   }
 
   const ledger = new PostgresLedger({ readers, upkeep, writers, leaseWriters, newId: v7 })
-  const sealer = new Sealer(keyring, sealingKeyId)
+  let resealThread = new ResealThread(ground.keys.map((key) => key.reveal()))
+  const sealer = new Sealer(keyring, sealingKeyId, () => void ringKeeper.tick().catch(onTickError))
+  const onTickError = (err: unknown): void => log.warn({ err }, 'this process could not be registered')
+  const ringKeeper = new RingKeeper(
+    {
+      connections: upkeep,
+      sealer,
+      keyFile: ground.keysFile === undefined ? undefined : new KeyFile(ground.keysFile, ground.keys),
+      log,
+      onRing: (keyTexts) => {
+        void resealThread.close()
+        resealThread = new ResealThread(keyTexts)
+      },
+    },
+    process_,
+  )
   const acts = new Acts(ledger, sealer, (entry, call) =>
-    log.warn({ operation: call.operation, identity: entry.identity, detail: entry.detail }, 'privilege granted'),
+    log.warn(
+      { operation: call.operation, identity: entry.identity, detail: entry.detail },
+      'privilege granted',
+    ),
   )
   const { versionsKept } = tuning
   const values = new Values(acts, sealer, { newId: v7, versionsKept, stores: STORES, defaultStore: 'local' })
@@ -132,7 +167,15 @@ export async function wire(
   const failures = new FailedAuthentications(ledger, (error) =>
     log.warn({ err: error }, 'a failed authentication could not be recorded'),
   )
-  const knowsKey = (id: string): boolean => sealer.keyring.has(id)
+  const knowsKey = (id: string): boolean => sealer.unknownKeyId === undefined && sealer.keyring.has(id)
+  const rotationWorker = new RotationWorker(ledger, {
+    newId: v7,
+    batch: tuning.rotationBatch,
+    lanes: tuning.rotationLanes,
+    reseal: (toKeyId, copies) => resealThread.reseal(toKeyId, copies),
+    knowsKey: (id) => sealer.keyring.has(id),
+    restMs: giveWay(() => leaseGrants.granted),
+  })
   const health = new Health(() => checkHealth(readers, knowsKey), tuning.healthMaxAgeMs)
 
   const deps = {
@@ -150,6 +193,7 @@ export async function wire(
     roles: new Roles(acts),
     identities: new Identities(acts),
     keys: new Keys(acts),
+    rotations: new Rotations(acts, sealer),
     auditTrail: new AuditTrail(acts, ledger),
     health: () => health.report(),
     log,
@@ -163,17 +207,27 @@ export async function wire(
 
   const logHeads = (): void => log.info({ heads: ledger.heads() }, 'audit heads')
   const every = [
-    repeat(tuning.sweepEveryMs, async () => void (await sweep.run()), (err) => log.error({ err }, 'the sweep failed')),
-    repeat(tuning.headsEveryMs, async () => logHeads(), () => {}),
     repeat(
-      tuning.aliveEveryMs,
-      async () => {
-        const sealing = await keepProcessAlive(upkeep, { ...process_, keyIds: sealer.keyring.ids() })
-        if (sealing !== sealer.sealingKeyId) sealer.sealUnder(sealing)
-      },
-      (err) => log.warn({ err }, 'this process could not be registered'),
+      tuning.sweepEveryMs,
+      async () => void (await sweep.run()),
+      (err) => log.error({ err }, 'the sweep failed'),
     ),
-    repeat(tuning.lastUseEveryMs, () => lastUse.flush(), (err) => log.warn({ err }, 'last use could not be written')),
+    repeat(
+      tuning.headsEveryMs,
+      async () => logHeads(),
+      () => {},
+    ),
+    repeat(tuning.aliveEveryMs, () => ringKeeper.tick(), onTickError),
+    repeat(
+      tuning.rotationEveryMs,
+      () => rotationWorker.work(),
+      (err) => log.error({ err }, 'a rotation could not go on yet'),
+    ),
+    repeat(
+      tuning.lastUseEveryMs,
+      () => lastUse.flush(),
+      (err) => log.warn({ err }, 'last use could not be written'),
+    ),
   ]
 
   return {
@@ -185,19 +239,25 @@ export async function wire(
     makeAdministrator: (identity: string) => makeAdministrator(ledger, ownCall('init', 10_000), identity),
     /** Ends what runs by itself, then the connections. Requests in flight are answered first. */
     async close(): Promise<void> {
+      rotationWorker.stop()
       for (const stop of every) await stop()
       await Promise.all([serviceApp.close(), adminApp.close()])
       leaseGrants.close()
       await lastUse.flush().catch(() => {})
       logHeads()
-      await forgetProcess(upkeep, process_.id).catch(() => {})
+      await resealThread.close()
+      await ringKeeper.leave().catch(() => {})
       await closeConnections()
     },
   }
 }
 
 /** Runs `work` again and again, `everyMs` after its last end. @returns what stops it and waits for its end */
-function repeat(everyMs: number, work: () => Promise<void>, onError: (error: unknown) => void): () => Promise<void> {
+function repeat(
+  everyMs: number,
+  work: () => Promise<void>,
+  onError: (error: unknown) => void,
+): () => Promise<void> {
   let stopped = false
   let running = Promise.resolve()
   let timer: NodeJS.Timeout | undefined
@@ -215,3 +275,15 @@ function repeat(everyMs: number, work: () => Promise<void>, onError: (error: unk
     await running
   }
 }
+
+/** Under lease load a rotation rests, so that most of the time is the leases'. */
+function giveWay(granted: () => number): (busyMs: number) => number {
+  let before = 0
+  return (busyMs) => {
+    const leases = granted() - before
+    before = granted()
+    return leases > 0 ? busyMs * REST_FOR_BUSY : 0
+  }
+}
+
+const REST_FOR_BUSY = 3

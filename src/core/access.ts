@@ -2,7 +2,8 @@ import type { Caller } from './calls.ts'
 import { forbidden, notFound } from './errors.ts'
 import type { Action, Subject } from './grants.ts'
 import { allows, allowsAdmin, inWorkspace, mayKnow } from './grants.ts'
-import type { Credential, LedgerTransaction, Workspace } from './ledger.ts'
+import type { LedgerTransaction } from './ledger.ts'
+import type { Credential, Workspace } from './records.ts'
 import { isCredentialName, isSlug } from './names.ts'
 
 /** @throws VaultError `not_found` where the workspace is missing or the caller has no grant in it. */

@@ -1,6 +1,7 @@
 import type { Call } from './calls.ts'
 import type { Grant } from './grants.ts'
-import type { Ledger, TokenRecord } from './ledger.ts'
+import type { Ledger } from './ledger.ts'
+import type { TokenRecord } from './records.ts'
 import { markPrivilege } from './roles.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Secret } from './secret.ts'

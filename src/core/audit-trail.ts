@@ -5,7 +5,8 @@ import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import { VaultError } from './errors.ts'
 import type { AuditVerification } from './audit-verify.ts'
 import { verifyStreams } from './audit-verify.ts'
-import type { KeyRecord, Ledger } from './ledger.ts'
+import type { Ledger } from './ledger.ts'
+import type { KeyRecord } from './records.ts'
 
 const ACTION = 'admin:audit'
 

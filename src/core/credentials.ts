@@ -5,13 +5,9 @@ import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import { forbidden, invalid, notFound, VaultError } from './errors.ts'
 import type { Subject } from './grants.ts'
 import { allows, hasAction, mayKnow, newlyLeasable } from './grants.ts'
-import type {
-  Credential,
-  CredentialChange,
-  CredentialFilter,
-  LedgerTransaction,
-  Workspace,
-} from './ledger.ts'
+import type { LedgerTransaction } from './ledger.ts'
+import type { Credential, CredentialChange, CredentialFilter, Workspace } from './records.ts'
+import { LABELS_MAX, patchLabels, sameLabels } from './labels.ts'
 import { isCredentialName } from './names.ts'
 import type { Secret } from './secret.ts'
 import type { Values } from './values.ts'
@@ -252,9 +248,6 @@ export class Credentials {
   }
 }
 
-/** Labels that one credential can have. */
-export const LABELS_MAX = 32
-
 /** A change must be allowed as it becomes, and must not bring a credential under a lease grant of the caller. */
 function demandChange(caller: Caller, existing: Credential, becomes: Subject): void {
   if (!allows(caller.grants, WRITE, becomes)) throw forbidden(WRITE)
@@ -274,25 +267,6 @@ async function describe(
   if ((existing.expiresAt?.getTime() ?? null) !== (expiresAt?.getTime() ?? null)) change.expiresAt = expiresAt
   if (Object.keys(change).length === 0) return { credential: existing, changed: false }
   return { credential: await tx.updateCredential(existing.id, change), changed: true }
-}
-
-function patchLabels(
-  labels: Record<string, string>,
-  patch: Record<string, string | null> | null | undefined,
-): Record<string, string> {
-  if (patch === undefined) return labels
-  if (patch === null) return {}
-  const merged: Record<string, string | null> = { ...labels, ...patch }
-  return Object.fromEntries(
-    Object.entries(merged).filter((entry): entry is [string, string] => entry[1] !== null),
-  )
-}
-
-function sameLabels(a: Record<string, string>, b: Record<string, string>): boolean {
-  const keys = Object.keys(a)
-  return (
-    keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && a[key] === b[key])
-  )
 }
 
 function subjectOfInput(workspace: Workspace, name: string, input: CredentialInput): Subject {

@@ -3,7 +3,8 @@ import type { Call, PresentedToken } from './calls.ts'
 import type { ProblemCode } from './errors.ts'
 import { forbidden, notFound, VaultError } from './errors.ts'
 import { deadlinePassed, GroupCommit } from './group-commit.ts'
-import type { Lease, LeaseAsk, Ledger, LeaseVerdict } from './ledger.ts'
+import type { LeaseAsk, Ledger, LeaseVerdict } from './ledger.ts'
+import type { Lease } from './records.ts'
 import { isCredentialName, isSlug } from './names.ts'
 import type { Sealer } from './sealer.ts'
 import type { Secret } from './secret.ts'
@@ -45,6 +46,7 @@ export class LeaseGrants {
   readonly #sealer: Sealer
   readonly #options: LeaseGrantsOptions
   readonly #commits: GroupCommit<LeaseAsk, { verdict: LeaseVerdict; beganAt: number }>
+  #granted = 0
   readonly #timers = new Set<NodeJS.Timeout>()
 
   constructor(ledger: Ledger, sealer: Sealer, options: LeaseGrantsOptions) {
@@ -95,6 +97,11 @@ export class LeaseGrants {
     return outcomes
   }
 
+  /** Leases granted since the start: who works in the background looks at it to give way. */
+  get granted(): number {
+    return this.#granted
+  }
+
   /** Ends what waits for a timer; leases of unknown outcome stay as they are. */
   close(): void {
     for (const timer of this.#timers) clearTimeout(timer)
@@ -129,6 +136,7 @@ export class LeaseGrants {
         if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
       }
       const value = this.#sealer.open(lease.workspace, copy)
+      this.#granted++
       this.#options.onGranted({ credentialId: lease.credentialId, tokenId: ask.token.id })
       return { lease, value }
     } catch (error) {

@@ -5,7 +5,8 @@ import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import { forbidden, notFound, VaultError } from './errors.ts'
 import { mayKnow } from './grants.ts'
-import type { Lease, LeaseFilter, LedgerTransaction } from './ledger.ts'
+import type { LedgerTransaction } from './ledger.ts'
+import type { Lease, LeaseFilter } from './records.ts'
 import { refusal } from './lease-grants.ts'
 
 type KnownLease = NonNullable<Awaited<ReturnType<LedgerTransaction['lease']>>>

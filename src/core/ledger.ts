@@ -3,6 +3,25 @@ import type { AuditSource } from './audit-verify.ts'
 import type { Call, Caller, Page, PageRequest, PresentedToken } from './calls.ts'
 import type { ProblemCode } from './errors.ts'
 import type { Grant } from './grants.ts'
+import type {
+  Copy,
+  Credential,
+  CredentialChange,
+  CredentialFilter,
+  Identity,
+  KeyRecord,
+  Lease,
+  LeaseFilter,
+  NewCredential,
+  NewVersion,
+  Role,
+  Rotation,
+  RotationFailure,
+  TokenRecord,
+  Version,
+  Workspace,
+} from './records.ts'
+import type { Place } from './sealing.ts'
 
 /** Whether a statement was committed is not known: its connection is closed, and nothing may be concluded. */
 export class OutcomeUnknown extends Error {
@@ -31,111 +50,6 @@ export class SealingKeyChanged extends Error {
   }
 }
 
-export interface Workspace {
-  id: string
-  name: string
-  defaultStore?: string | undefined
-  createdAt: Date
-}
-
-export interface Role {
-  name: string
-  grants: Grant[]
-  createdAt: Date
-}
-
-export interface Identity {
-  id: string
-  name: string
-  roles: string[]
-  createdAt: Date
-}
-
-export interface TokenRecord {
-  id: string
-  createdAt: Date
-  expiresAt: Date
-  lastUsedAt?: Date | undefined
-}
-
-export type CredentialState = 'active' | 'deleted'
-
-export interface Credential {
-  id: string
-  workspaceId: string
-  workspace: string
-  name: string
-  connector: string
-  kind: 'stored' | 'link'
-  store: string
-  version: number
-  state: CredentialState
-  labels: Record<string, string>
-  createdAt: Date
-  createdBy: string
-  updatedAt: Date
-  expiresAt?: Date | undefined
-  purgeAt?: Date | undefined
-  deletedAt?: Date | undefined
-  lastLeasedAt?: Date | undefined
-}
-
-export interface CredentialFilter {
-  connector?: string | undefined
-  store?: string | undefined
-  labels: { key: string; value: string }[]
-  namePrefix?: string | undefined
-  expiresBefore?: Date | undefined
-  state: 'active' | 'deleted'
-}
-
-export interface Version {
-  version: number
-  state: 'current' | 'kept'
-  store: string
-  keyId?: string | undefined
-  createdAt: Date
-  createdBy: string
-}
-
-/** A copy that can be read: `sealed` is a local copy's Fernet token. */
-export interface Copy {
-  id: string
-  credentialId: string
-  version: number
-  store: string
-  keyId?: string | undefined
-  sealed?: string | undefined
-}
-
-export type LeaseState = 'active' | 'expired' | 'revoked' | 'failed'
-
-export interface Lease {
-  id: string
-  workspace: string
-  credential: string
-  credentialId: string
-  connector: string
-  version: number
-  identity: string
-  runId?: string | undefined
-  reason?: string | undefined
-  state: LeaseState
-  superseded: boolean
-  issuedAt: Date
-  expiresAt: Date
-  ttlSeconds: number
-}
-
-export interface LeaseFilter {
-  workspace?: string | undefined
-  credential?: string | undefined
-  identity?: string | undefined
-  runId?: string | undefined
-  state?: LeaseState | undefined
-  superseded?: boolean | undefined
-}
-
 /** One request for a lease, as it waits for the next statement. */
 export interface LeaseAsk {
   leaseId: string
@@ -153,18 +67,18 @@ export interface LeaseAsk {
 export type LeaseVerdict =
   { granted: true; lease: Lease; copy: Copy } | { granted: false; code: ProblemCode; inWorkspace: boolean }
 
-export interface KeyRecord {
-  id: string
-  sealing: boolean
-  copies: number
-  processes: string[]
+/** What one batch of a rotation did; `last` is where the next one goes on. */
+export interface RotationStep {
+  moved: number
+  skipped: number
+  failures: RotationFailure[]
+  last: { keyId: string; id: string }
 }
 
-export interface LeaseScope {
-  workspace?: string | undefined
-  credential?: string | undefined
-  identity?: string | undefined
-}
+/** A copy that a rotation takes, and what became of it. */
+export type ResealCopies = (
+  copies: readonly { keyId: string; sealed: string; place: Place }[],
+) => Promise<({ newCopyId: string } & ({ sealed: string } | { code: ProblemCode }))[]>
 
 /** What one transaction may do. Events that it records are chained and committed with it. */
 export interface LedgerTransaction {
@@ -249,34 +163,20 @@ export interface LedgerTransaction {
   touch(credentialIds: readonly string[], tokenIds: readonly string[]): Promise<void>
 
   keys(page: PageRequest): Promise<Page<KeyRecord>>
+  /**
+   * Locks the table of keys, counts what is sealed under others, makes `keyId` the sealing key, and names the rotation.
+   * Refuses where one runs, and where living processes do not know the key: these are named.
+   */
+  beginRotation(
+    keyId: string,
+    startedBy: string,
+  ): Promise<Rotation | 'already_running' | { ignorant: string[] }>
+  rotation(id: string): Promise<Rotation | undefined>
+  rotations(page: PageRequest): Promise<Page<Rotation>>
+  endRotation(id: string, state: 'done' | 'failed' | 'cancelled'): Promise<void>
+  /** Locks the table of keys, then counts the tokens under other keys than this: so zero stays zero. */
+  lockKeysAndCount(keyId: string): Promise<number>
   auditEvents(filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>>
-}
-
-export interface NewCredential {
-  id: string
-  workspaceId: string
-  name: string
-  connector: string
-  store: string
-  labels: Record<string, string>
-  createdBy: string
-  expiresAt?: Date | undefined
-  purgeAt?: Date | undefined
-}
-
-/** `null` takes a time away; what is left out stays. */
-export interface CredentialChange {
-  labels?: Record<string, string>
-  expiresAt?: Date | null
-}
-
-export interface NewVersion {
-  copyId: string
-  credentialId: string
-  version: number
-  createdBy: string
-  keyId: string
-  sealed: string
 }
 
 export interface JudgeAsk {
@@ -331,6 +231,20 @@ export interface Ledger extends AuditSource {
   ): Promise<(ProblemCode | undefined)[]>
   /** Marks leases as `failed`, where they exist, and says which do. */
   failLeases(leases: readonly { id: string; code: ProblemCode; call: Call }[]): Promise<string[]>
+  /** The rotation that runs, if one does. */
+  runningRotation(): Promise<{ id: string; toKey: string } | undefined>
+  /**
+   * Takes the next copies under other keys, after `after` in the order of (key, id), that no other process holds; has
+   * them resealed, and replaces each by its new copy if it is still as it was taken. One transaction.
+   *
+   * @returns undefined where there is none after `after`.
+   */
+  moveCopies(
+    rotation: { id: string; toKey: string },
+    after: { keyId: string; id: string } | undefined,
+    limit: number,
+    reseal: ResealCopies,
+  ): Promise<RotationStep | undefined>
   /** Where each of this process's streams stands. */
   heads(): StreamHead[]
 }

@@ -1,6 +1,6 @@
 import { VaultError } from './errors.ts'
 import type { Keyring } from './keyring.ts'
-import type { Copy } from './ledger.ts'
+import type { Copy } from './records.ts'
 import type { Place } from './sealing.ts'
 import { open, seal } from './sealing.ts'
 import type { Secret } from './secret.ts'
@@ -9,11 +9,17 @@ import type { Secret } from './secret.ts'
 export class Sealer {
   #keyring: Keyring
   #sealingKeyId: string
+  #unknownKeyId: string | undefined
+  readonly #onUnknownKey: (id: string) => void
 
-  /** @param sealingKeyId The key that the ledger names; it must be on the ring. */
-  constructor(keyring: Keyring, sealingKeyId: string) {
+  /**
+   * @param sealingKeyId The key that the ledger names; it must be on the ring.
+   * @param onUnknownKey Told of each meeting with a key that is not on the ring, to have the ring read again.
+   */
+  constructor(keyring: Keyring, sealingKeyId: string, onUnknownKey: (id: string) => void) {
     this.#keyring = keyring
     this.#sealingKeyId = sealingKeyId
+    this.#onUnknownKey = onUnknownKey
   }
 
   get keyring(): Keyring {
@@ -24,14 +30,28 @@ export class Sealer {
     return this.#sealingKeyId
   }
 
+  /** The key that this process met and does not know; while there is one, it is not ready. */
+  get unknownKeyId(): string | undefined {
+    return this.#unknownKeyId
+  }
+
   /** @throws VaultError `unavailable` where this process does not know the key: it must not seal until it does. */
   sealUnder(keyId: string): void {
-    if (!this.#keyring.has(keyId)) {
-      throw new VaultError('unavailable', 'This process does not know the key that seals', {
-        retryAfterSeconds: 1,
-      })
-    }
+    if (!this.#keyring.has(keyId)) throw this.#meetUnknown(keyId)
     this.#sealingKeyId = keyId
+  }
+
+  /** Goes on with another ring: reads and seals that are under way end with the old one. */
+  useKeyring(keyring: Keyring, sealingKeyId: string): void {
+    this.#keyring = keyring
+    this.#sealingKeyId = sealingKeyId
+    if (this.#unknownKeyId !== undefined && keyring.has(this.#unknownKeyId)) this.#unknownKeyId = undefined
+  }
+
+  #meetUnknown(keyId: string): VaultError {
+    this.#unknownKeyId = keyId
+    this.#onUnknownKey(keyId)
+    return unknownKey()
   }
 
   /** @param value JSON text. */
@@ -42,7 +62,7 @@ export class Sealer {
 
   /**
    * @returns JSON text.
-   * @throws VaultError `copy_unreadable`
+   * @throws VaultError `copy_unreadable`; `unavailable` where the ledger names a key that this process does not know
    */
   open(workspace: string, copy: Copy): Secret {
     const { credentialId, version, id: copyId } = copy
@@ -53,4 +73,10 @@ export class Sealer {
       copy.sealed ?? '',
     )
   }
+}
+
+function unknownKey(): VaultError {
+  return new VaultError('unavailable', 'This process does not know the key yet: it reads its keys again', {
+    retryAfterSeconds: 1,
+  })
 }

@@ -6,6 +6,7 @@ import type { HttpDeps } from './http-deps.ts'
 import { identityComponents, identityRoutes } from './identities.ts'
 import { keyComponents, keyRoutes } from './keys.ts'
 import { leaseRevocationComponents, leaseRevocationRoutes } from './lease-revocations.ts'
+import { rotationComponents, rotationRoutes } from './rotations.ts'
 import { roleComponents, roleRoutes } from './roles.ts'
 import { tokenComponents, tokenRoutes } from './tokens.ts'
 import { workspaceComponents, workspaceRoutes } from './workspaces.ts'
@@ -33,6 +34,7 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
       ...identityComponents,
       ...tokenComponents,
       ...keyComponents,
+      ...rotationComponents,
       ...leaseRevocationComponents,
       ...auditComponents,
     ],
@@ -43,6 +45,7 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
       identityRoutes(deps),
       tokenRoutes(deps),
       keyRoutes(deps),
+      rotationRoutes(deps),
       leaseRevocationRoutes(deps),
       auditRoutes(deps, gate),
     ],

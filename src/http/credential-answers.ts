@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify'
 import type { Written } from '../core/credentials.ts'
 import type { ProblemCode } from '../core/errors.ts'
-import type { Credential } from '../core/ledger.ts'
+import type { Credential } from '../core/records.ts'
 import type { Component } from './schemas.ts'
 import * as form from './schemas.ts'
 

@@ -1,7 +1,7 @@
 import type { FastifyPluginCallback } from 'fastify'
 import type { CredentialInput, Credentials } from '../core/credentials.ts'
 import type { ProblemCode } from '../core/errors.ts'
-import type { CredentialFilter } from '../core/ledger.ts'
+import type { CredentialFilter } from '../core/records.ts'
 import { CREDENTIAL_NAME_PATTERN, SLUG_PATTERN } from '../core/names.ts'
 import {
   credentialAnswer,

@@ -6,6 +6,7 @@ import type { Identities } from '../core/identities.ts'
 import type { LeaseGrants } from '../core/lease-grants.ts'
 import type { Leases } from '../core/leases.ts'
 import type { Roles } from '../core/roles.ts'
+import type { Rotations } from '../core/rotations.ts'
 import type { Values } from '../core/values.ts'
 import type { Workspaces } from '../core/workspaces.ts'
 
@@ -29,6 +30,7 @@ export interface HttpDeps {
   roles: Roles
   identities: Identities
   keys: Keys
+  rotations: Rotations
   auditTrail: AuditTrail
   health(): Promise<Health>
   log: Pick<FastifyBaseLogger, 'error' | 'warn'>

@@ -1,6 +1,6 @@
 import type { FastifyPluginCallback } from 'fastify'
 import type { Identities } from '../core/identities.ts'
-import type { Identity } from '../core/ledger.ts'
+import type { Identity } from '../core/records.ts'
 import { operation } from './operation.ts'
 import type { PageQuery } from './query.ts'
 import { NAME, page, pageAnswer, pageRequest } from './query.ts'

@@ -1,7 +1,7 @@
 import type { FastifyPluginCallback } from 'fastify'
 import { demandAdmin } from '../core/access.ts'
 import { invalid } from '../core/errors.ts'
-import type { LeaseScope } from '../core/ledger.ts'
+import type { LeaseScope } from '../core/records.ts'
 import type { Leases } from '../core/leases.ts'
 import { operation } from './operation.ts'
 import { callerOf, callOf } from './request-caller.ts'

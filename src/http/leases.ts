@@ -1,5 +1,5 @@
 import type { FastifyPluginCallback } from 'fastify'
-import type { Lease, LeaseFilter, LeaseState } from '../core/ledger.ts'
+import type { Lease, LeaseFilter, LeaseState } from '../core/records.ts'
 import type { Leases } from '../core/leases.ts'
 import { operation } from './operation.ts'
 import type { PageQuery } from './query.ts'

@@ -1,6 +1,6 @@
 import type { FastifyPluginCallback } from 'fastify'
 import type { Grant } from '../core/grants.ts'
-import type { Role } from '../core/ledger.ts'
+import type { Role } from '../core/records.ts'
 import type { Roles } from '../core/roles.ts'
 import { newGrantComponent } from './grant-schemas.ts'
 import { operation } from './operation.ts'

@@ -1,5 +1,5 @@
 import type { FastifyPluginCallback } from 'fastify'
-import type { Version } from '../core/ledger.ts'
+import type { Version } from '../core/records.ts'
 import type { Values } from '../core/values.ts'
 import { sendWritten, writeAnswer } from './credential-answers.ts'
 import { ifMatchOf } from './gate.ts'

@@ -1,5 +1,5 @@
 import type { FastifyPluginCallback } from 'fastify'
-import type { Workspace } from '../core/ledger.ts'
+import type { Workspace } from '../core/records.ts'
 import type { Workspaces } from '../core/workspaces.ts'
 import { operation } from './operation.ts'
 import type { PageQuery } from './query.ts'

@@ -7,7 +7,7 @@ import type {
   NewCredential,
   NewVersion,
   Version,
-} from '../core/ledger.ts'
+} from '../core/records.ts'
 import { SealingKeyChanged } from '../core/ledger.ts'
 import { likePattern } from '../core/grants.ts'
 import type { Client } from './connections.ts'

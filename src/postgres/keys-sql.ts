@@ -1,10 +1,10 @@
 import type { Page, PageRequest } from '../core/calls.ts'
-import type { KeyRecord } from '../core/ledger.ts'
+import type { KeyRecord } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { pageOf } from './pages.ts'
 
 /** A process that was seen less long ago counts as living, in seconds. */
-export const PROCESS_ALIVE_SECONDS = 30
+export const PROCESS_ALIVE_SECONDS = 10
 
 /** The keys that seal, that seal copies, or that a living process knows. */
 export async function selectKeys(client: Client, page: PageRequest): Promise<Page<KeyRecord>> {

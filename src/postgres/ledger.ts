@@ -2,7 +2,15 @@ import type { AuditEvent, StreamHead } from '../core/audit.ts'
 import type { Call, Caller, PresentedToken } from '../core/calls.ts'
 import { randomBytes } from 'node:crypto'
 import type { ProblemCode } from '../core/errors.ts'
-import type { Lease, LeaseAsk, Ledger, LedgerTransaction, LeaseVerdict } from '../core/ledger.ts'
+import type {
+  LeaseAsk,
+  Ledger,
+  LedgerTransaction,
+  LeaseVerdict,
+  ResealCopies,
+  RotationStep,
+} from '../core/ledger.ts'
+import type { Lease } from '../core/records.ts'
 import { CallerOutdated } from '../core/ledger.ts'
 import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
 import { demandCaller, selectCaller } from './callers-sql.ts'
@@ -11,7 +19,8 @@ import { GRANT } from './lease-sql.ts'
 import { judge, proofOf, selectLease } from './leases-sql.ts'
 import { transactionOn } from './transaction.ts'
 import type { Writers } from './writers.ts'
-import { StreamTaken } from './writers.ts'
+import { moveCopies, RotationEnded, selectRunningRotation } from './rotations-sql.ts'
+import { inTransaction, StreamTaken } from './writers.ts'
 
 /** The ledger in PostgreSQL. */
 export class PostgresLedger implements Ledger {
@@ -126,6 +135,30 @@ export class PostgresLedger implements Ledger {
     })
   }
 
+  runningRotation(): Promise<{ id: string; toKey: string } | undefined> {
+    return this.#upkeep.run(performance.now() + ROTATION_DEADLINE_MS, selectRunningRotation)
+  }
+
+  async moveCopies(
+    rotation: { id: string; toKey: string },
+    after: { keyId: string; id: string } | undefined,
+    limit: number,
+    reseal: ResealCopies,
+  ): Promise<RotationStep | undefined> {
+    try {
+      return await this.#upkeep.run(performance.now() + ROTATION_DEADLINE_MS, (client) =>
+        inTransaction(
+          client,
+          () => {},
+          () => moveCopies(client, rotation, after, limit, reseal),
+        ),
+      )
+    } catch (error) {
+      if (error instanceof RotationEnded) return undefined
+      throw error
+    }
+  }
+
   heads(): StreamHead[] {
     return [...this.#writers.heads(), ...this.#leaseWriters.heads()]
   }
@@ -142,6 +175,7 @@ export class PostgresLedger implements Ledger {
 }
 
 const JUDGEMENT_MS_MAX = 500
+const ROTATION_DEADLINE_MS = 30_000
 const FAIL_DEADLINE_MS = 5_000
 const PAGE_DEADLINE_MS = 60_000
 

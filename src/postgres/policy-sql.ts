@@ -1,7 +1,7 @@
 import type { Page, PageRequest } from '../core/calls.ts'
 import type { Grant } from '../core/grants.ts'
 import { expandActions, likePattern } from '../core/grants.ts'
-import type { Identity, Role, TokenRecord, Workspace } from '../core/ledger.ts'
+import type { Identity, Role, TokenRecord, Workspace } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { pageOf } from './pages.ts'
 

@@ -1,4 +1,4 @@
-import type { Credential } from '../core/ledger.ts'
+import type { Credential } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { CREDENTIAL_COLUMNS, credentialOf } from './credentials-sql.ts'
 import { uuidAt } from './partitions.ts'

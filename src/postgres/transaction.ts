@@ -7,6 +7,7 @@ import * as credentials from './credentials-sql.ts'
 import { selectKeys } from './keys-sql.ts'
 import * as leases from './leases-sql.ts'
 import * as policy from './policy-sql.ts'
+import * as rotations from './rotations-sql.ts'
 import * as sweep from './sweep-sql.ts'
 import type { Entry } from './writers.ts'
 
@@ -70,6 +71,11 @@ export function transactionOn(
     touch: (credentialIds, tokenIds) => sweep.touch(client, credentialIds, tokenIds),
 
     keys: (page) => selectKeys(client, page),
+    beginRotation: (keyId, startedBy) => rotations.beginRotation(client, newId(), keyId, startedBy),
+    rotation: (id) => rotations.selectRotation(client, id),
+    rotations: (page) => rotations.selectRotations(client, page),
+    endRotation: (id, state) => rotations.endRotation(client, id, state),
+    lockKeysAndCount: (keyId) => rotations.lockKeysAndCount(client, keyId),
     auditEvents: (filter, page) => audit.selectAuditEvents(client, filter, page),
   }
 }

@@ -177,7 +177,12 @@ const NAME_HEADS = `
 update audit_streams set named_sequence = sequence where sequence > named_sequence and stream <> $1
 returning stream, sequence, encode(hash, 'hex') as hash`
 
-async function inTransaction<T>(client: Client, onCommit: () => void, work: () => Promise<T>): Promise<T> {
+/** Runs `work` in a transaction; `onCommit` is told when the commit is about to be sent. */
+export async function inTransaction<T>(
+  client: Client,
+  onCommit: () => void,
+  work: () => Promise<T>,
+): Promise<T> {
   await client.query('begin')
   let result: T
   try {

@@ -1,0 +1,122 @@
+import type { AuditEntry } from './audit.ts'
+import type { Ledger, RotationStep } from './ledger.ts'
+import type { Resealed, Resealing } from './reseal.ts'
+import { ownCall } from './sweep.ts'
+
+export interface RotationWorkerOptions {
+  newId: () => string
+  /** Copies in one transaction. */
+  batch: number
+  /** Transactions at once: while one waits for the disk, the other seals. */
+  lanes: number
+  /** Seals away from the thread that leases. */
+  reseal: (toKeyId: string, copies: readonly Resealing[]) => Promise<Resealed[]>
+  /** Whether this process can seal under the key. */
+  knowsKey: (id: string) => boolean
+  /** Milliseconds to rest after a batch that took `busyMs`: so that leases come first. */
+  restMs: (busyMs: number) => number
+}
+
+const STEP_MS = 30_000
+
+/**
+ * The work of a rotation. It holds no cursor that another needs: each process takes the next few rows until the ledger
+ * says zero, and any of them may die.
+ */
+export class RotationWorker {
+  readonly #ledger: Ledger
+  readonly #options: RotationWorkerOptions
+  #stopped = false
+
+  constructor(ledger: Ledger, options: RotationWorkerOptions) {
+    this.#ledger = ledger
+    this.#options = options
+  }
+
+  stop(): void {
+    this.#stopped = true
+  }
+
+  /** Works on the rotation that runs, if one does, until its end. */
+  async work(): Promise<void> {
+    const { lanes, knowsKey } = this.#options
+    while (!this.#stopped) {
+      const rotation = await this.#ledger.runningRotation()
+      if (!rotation || !knowsKey(rotation.toKey)) return
+      await Promise.all(Array.from({ length: lanes }, () => this.#pass(rotation)))
+      if (this.#stopped) return
+      const ended = await this.#finish(rotation)
+      if (ended) return
+      // What is left is locked by others, or was sealed meanwhile: not worth a busy loop.
+      await rest(LOCKED_REST_MS)
+    }
+  }
+
+  /** Once through all copies under other keys, in the order of (key, id). */
+  async #pass(rotation: { id: string; toKey: string }): Promise<void> {
+    let after: { keyId: string; id: string } | undefined
+    while (!this.#stopped) {
+      const beganAt = performance.now()
+      const step = await this.#move(rotation, after)
+      if (!step) return
+      await this.#recordFailures(rotation.id, step)
+      after = step.last
+      const restMs = this.#options.restMs(performance.now() - beganAt)
+      if (restMs > 0) await rest(restMs)
+    }
+  }
+
+  #move(
+    rotation: { id: string; toKey: string },
+    after: { keyId: string; id: string } | undefined,
+  ): Promise<RotationStep | undefined> {
+    const { newId, batch, reseal } = this.#options
+    return this.#ledger.moveCopies(rotation, after, batch, async (copies) => {
+      const withIds = copies.map((copy) => ({ ...copy, newCopyId: newId() }))
+      const resealed = await reseal(rotation.toKey, withIds)
+      return withIds.map(({ newCopyId }, index) => ({ newCopyId, ...resealed[index]! }))
+    })
+  }
+
+  async #recordFailures(rotationId: string, step: RotationStep): Promise<void> {
+    if (step.failures.length === 0) return
+    await this.#ledger.transaction(ownCall('rotateKeys', STEP_MS), undefined, async (tx) => {
+      for (const { workspace, credential, version, code } of step.failures) {
+        const detail = JSON.stringify({ rotation: rotationId })
+        tx.record({
+          action: 'rotation:move',
+          outcome: 'failed',
+          code,
+          workspace,
+          credential,
+          version,
+          detail,
+        })
+      }
+    })
+  }
+
+  /** @returns whether the rotation has ended */
+  #finish({ id, toKey }: { id: string; toKey: string }): Promise<boolean> {
+    return this.#ledger.transaction(ownCall('rotateKeys', STEP_MS), undefined, async (tx) => {
+      const left = await tx.lockKeysAndCount(toKey)
+      const rotation = await tx.rotation(id)
+      if (rotation?.state !== 'running') return true
+      if (left > rotation.failed) return false
+      const state = left === 0 ? 'done' : 'failed'
+      await tx.endRotation(id, state)
+      const { moved, skipped, failed } = rotation
+      const detail = JSON.stringify({ rotation: id, state, to_key: toKey, moved, skipped, failed })
+      const entry: AuditEntry = { action: 'rotation:end', outcome: left === 0 ? 'allowed' : 'failed', detail }
+      if (left > 0) entry.code = 'copy_unreadable'
+      tx.record(entry)
+      return true
+    })
+  }
+}
+
+const LOCKED_REST_MS = 50
+
+function rest(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}

@@ -1,0 +1,216 @@
+import type { Page, PageRequest } from '../core/calls.ts'
+import type { ResealCopies, RotationStep } from '../core/ledger.ts'
+import type { Rotation, RotationFailure } from '../core/records.ts'
+import type { Client } from './connections.ts'
+import { PROCESS_ALIVE_SECONDS } from './keys-sql.ts'
+import { pageOf } from './pages.ts'
+
+const COLUMNS = `r.id, r.state, r.to_key as "toKey", r.total, r.moved, r.skipped, r.failed, r.started_at as "startedAt",
+  r.started_by as "startedBy", r.finished_at as "finishedAt", array(
+    select jsonb_build_object('workspace', f.workspace, 'credential', f.credential, 'version', f.version, 'code', f.code)
+    from rotation_failures f where f.rotation_id = r.id order by f.failed_at, f.copy_id limit 100
+  ) as failures`
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
+/** Inserts under a key read its row for share: they wait here, or have been counted. */
+async function lockKeys(client: Client): Promise<void> {
+  await client.query('lock table keys in exclusive mode')
+}
+
+async function countUnderOthers(client: Client, keyId: string): Promise<number> {
+  const { rows } = await client.query(
+    'select count(*) as copies from copies where token is not null and key_id <> $1',
+    [keyId],
+  )
+  return rows[0].copies
+}
+
+export async function lockKeysAndCount(client: Client, keyId: string): Promise<number> {
+  await lockKeys(client)
+  return countUnderOthers(client, keyId)
+}
+
+export async function beginRotation(
+  client: Client,
+  id: string,
+  keyId: string,
+  startedBy: string,
+): Promise<Rotation | 'already_running' | { ignorant: string[] }> {
+  await lockKeys(client)
+  const running = await client.query(`select from rotations where state = 'running'`)
+  if (running.rowCount) return 'already_running'
+  const ignorant = await client.query(
+    `select name || ' ' || id as process from processes
+     where seen_at > now() - make_interval(secs => $1) and not $2 = any (key_ids) order by id`,
+    [PROCESS_ALIVE_SECONDS, keyId],
+  )
+  if (ignorant.rowCount) return { ignorant: ignorant.rows.map((row) => row.process) }
+  const total = await countUnderOthers(client, keyId)
+  await client.query('update keys set sealing = false where sealing and id <> $1', [keyId])
+  await client.query('update keys set sealing = true where id = $1', [keyId])
+  await client.query(
+    `insert into rotations (id, to_key, state, total, started_by) values ($1, $2, 'running', $3, $4)`,
+    [id, keyId, total, startedBy],
+  )
+  return (await selectRotation(client, id))!
+}
+
+export async function selectRotation(client: Client, id: string): Promise<Rotation | undefined> {
+  if (!UUID.test(id)) return undefined
+  const { rows } = await client.query(`select ${COLUMNS} from rotations r where r.id = $1`, [id])
+  return rows[0] && rotationOf(rows[0])
+}
+
+export async function selectRotations(client: Client, page: PageRequest): Promise<Page<Rotation>> {
+  const { rows } = await client.query(
+    `select ${COLUMNS} from rotations r where $1::uuid is null or r.id < $1 order by r.id desc limit $2`,
+    [page.after?.[0] ?? null, page.limit + 1],
+  )
+  return pageOf(rows.map(rotationOf), page.limit, (rotation) => [rotation.id])
+}
+
+export async function endRotation(client: Client, id: string, state: string): Promise<void> {
+  const text = `update rotations set state = $2, finished_at = now() where id = $1 and state = 'running'`
+  await client.query(text, [id, state])
+}
+
+export async function selectRunningRotation(
+  client: Client,
+): Promise<{ id: string; toKey: string } | undefined> {
+  const { rows } = await client.query(`select id, to_key as "toKey" from rotations where state = 'running'`)
+  return rows[0]
+}
+
+const TAKE = `
+select k.id, k.key_id as "keyId", k.token as sealed, k.credential_id as "credentialId", k.version, k.state,
+  coalesce(w.name, 'gone') as workspace, coalesce(c.name, 'gone') as credential
+from copies k left join credentials c on c.id = k.credential_id left join workspaces w on w.id = c.workspace_id
+where k.token is not null and k.key_id = $1 and k.id > $2
+  and not exists (select from rotation_failures f where f.rotation_id = $3 and f.copy_id = k.id)
+order by k.id limit $4 for update of k skip locked`
+
+// The old copy loses its token in the statement that makes the new one, and only if it is still as it was taken.
+const REPLACE = `
+with moved as (
+  select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) as m (old_id, new_id, old_token, token)
+),
+replaced as (
+  update copies k set state = 'replaced', dropped_at = now(), token = null, key_id = null
+  from moved m where k.id = m.old_id and k.token = m.old_token
+  returning k.id, k.credential_id, k.version, k.store
+)
+insert into copies (id, credential_id, version, store, state, key_id, token)
+select m.new_id, r.credential_id, r.version, r.store, s.state, $6, m.token
+from replaced r join moved m on m.old_id = r.id join unnest($1::uuid[], $5::text[]) as s (id, state) on s.id = r.id`
+
+interface Taken {
+  id: string
+  keyId: string
+  sealed: string
+  credentialId: string
+  version: number
+  state: string
+  workspace: string
+  credential: string
+}
+
+const BEFORE_ALL = '00000000-0000-0000-0000-000000000000'
+
+/** One batch, in the transaction that the caller began. */
+export async function moveCopies(
+  client: Client,
+  rotation: { id: string; toKey: string },
+  after: { keyId: string; id: string } | undefined,
+  limit: number,
+  reseal: ResealCopies,
+): Promise<RotationStep | undefined> {
+  const sealing = await client.query('select from keys where id = $1 and sealing for share', [rotation.toKey])
+  if (!sealing.rowCount) throw new RotationEnded()
+  const taken = await take(client, rotation, after, limit)
+  if (taken.length === 0) return undefined
+  const resealed = await reseal(
+    taken.map(({ id, keyId, sealed, credentialId, version, workspace }) => ({
+      keyId,
+      sealed,
+      place: { workspace, credentialId, version, copyId: id },
+    })),
+  )
+  const good = taken.flatMap((copy, index) => {
+    const one = resealed[index]!
+    return 'sealed' in one ? [{ copy, newId: one.newCopyId, token: one.sealed }] : []
+  })
+  const failed = taken.flatMap((copy, index) => {
+    const one = resealed[index]!
+    return 'code' in one ? [{ copy, code: one.code }] : []
+  })
+  const { rowCount } = await client.query({
+    name: 'replace copies',
+    text: REPLACE,
+    values: [
+      good.map(({ copy }) => copy.id),
+      good.map(({ newId }) => newId),
+      good.map(({ copy }) => copy.sealed),
+      good.map(({ token }) => token),
+      good.map(({ copy }) => copy.state),
+      rotation.toKey,
+    ],
+  })
+  const moved = rowCount ?? 0
+  const skipped = good.length - moved
+  const failures: RotationFailure[] = failed.map(({ copy: { workspace, credential, version }, code }) => {
+    return { workspace, credential, version, code }
+  })
+  await client.query(
+    `insert into rotation_failures (rotation_id, copy_id, workspace, credential, version, code)
+     select $1, * from unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[]) on conflict do nothing`,
+    [
+      rotation.id,
+      failed.map(({ copy }) => copy.id),
+      failures.map((failure) => failure.workspace),
+      failures.map((failure) => failure.credential),
+      failures.map((failure) => failure.version),
+      failures.map((failure) => failure.code),
+    ],
+  )
+  const counted = await client.query(
+    `update rotations set moved = moved + $2, skipped = skipped + $3, failed = failed + $4
+     where id = $1 and state = 'running'`,
+    [rotation.id, moved, skipped, failed.length],
+  )
+  if (!counted.rowCount) throw new RotationEnded()
+  const last = taken.at(-1)!
+  return { moved, skipped, failures, last: { keyId: last.keyId, id: last.id } }
+}
+
+/** The rotation was cancelled while a batch was under way: the batch is taken back. */
+export class RotationEnded extends Error {
+  override name = 'RotationEnded'
+}
+
+/** The next copies that nobody holds: of the key that `after` names, then of those behind it. */
+async function take(
+  client: Client,
+  rotation: { id: string; toKey: string },
+  after: { keyId: string; id: string } | undefined,
+  limit: number,
+): Promise<Taken[]> {
+  const keys = await client.query('select id from keys where id <> $1 and id >= $2 order by id', [
+    rotation.toKey,
+    after?.keyId ?? '',
+  ])
+  for (const { id: keyId } of keys.rows) {
+    const from = keyId === after?.keyId ? after?.id : BEFORE_ALL
+    const { rows } = await client.query<Taken>({
+      name: 'take copies',
+      text: TAKE,
+      values: [keyId, from, rotation.id, limit],
+    })
+    if (rows.length > 0) return rows
+  }
+  return []
+}
+
+function rotationOf(row: Rotation & { finishedAt: Date | null }): Rotation {
+  return { ...row, finishedAt: row.finishedAt ?? undefined }
+}
