@@ -1,0 +1,162 @@
+import t from 'tap'
+import { VaultError } from '../../src/core/errors.ts'
+import type { GroupCommitOptions } from '../../src/core/group-commit.ts'
+import { GroupCommit } from '../../src/core/group-commit.ts'
+import { OutcomeUnknown } from '../../src/core/ledger.ts'
+
+interface Statement {
+  asks: readonly number[]
+  answer(): void
+  fail(error: unknown): void
+}
+
+/** Commits that end only when the test says so. */
+function byHand(options: Partial<GroupCommitOptions<number, string>> = {}) {
+  const statements: Statement[] = []
+  const unknown: number[] = []
+  const late: number[] = []
+  const commits = new GroupCommit<number, string>({
+    lanes: 2,
+    lineMax: 100,
+    batchMax: 50,
+    deadlineOf: () => Infinity,
+    onUnknown: (asks) => unknown.push(...asks),
+    onLate: (ask) => late.push(ask),
+    commit: (asks) =>
+      new Promise((resolve, reject) => {
+        statements.push({ asks, answer: () => resolve(asks.map((ask) => `did ${ask}`)), fail: reject })
+      }),
+    ...options,
+  })
+  const submit = (...asks: number[]) => Promise.allSettled(asks.map((ask) => commits.submit(ask)))
+  return { commits, statements, unknown, late, submit }
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+const values = (settled: PromiseSettledResult<string>[]) =>
+  settled.map((one) => (one.status === 'fulfilled' ? one.value : (one.reason.code ?? one.reason.message)))
+
+t.test('a free lane takes what arrived in this turn, without a timer', async (t) => {
+  const { statements, submit } = byHand()
+  void submit(1, 2, 3)
+  await turn()
+  t.strictSame(
+    statements.map((one) => one.asks),
+    [[1, 2, 3]],
+  )
+})
+
+t.test(
+  'who arrives while every lane is busy goes with the next statement, all together and in order',
+  async (t) => {
+    const { statements, submit, commits } = byHand()
+    const answers = [submit(1), turn().then(() => submit(2))]
+    await turn()
+    await turn()
+    t.equal(statements.length, 2, 'two lanes work at once')
+    for (const ask of [3, 4, 5]) {
+      answers.push(submit(ask))
+      await turn()
+    }
+    t.equal(statements.length, 2, 'and no third')
+    t.equal(commits.waiting, 3)
+    statements[0]!.answer()
+    await turn()
+    t.strictSame(statements[2]!.asks, [3, 4, 5])
+    for (const statement of statements.slice(1)) statement.answer()
+    const settled = (await Promise.all(answers)).flatMap(values)
+    t.strictSame(settled, ['did 1', 'did 2', 'did 3', 'did 4', 'did 5'])
+  },
+)
+
+t.test('a statement takes no more than the largest batch, and the other lane the rest', async (t) => {
+  const { statements, submit } = byHand({ batchMax: 2 })
+  void submit(1, 2, 3, 4, 5)
+  await turn()
+  await turn()
+  t.strictSame(
+    statements.map((one) => one.asks),
+    [
+      [1, 2],
+      [3, 4],
+    ],
+  )
+  statements[0]!.answer()
+  await turn()
+  t.strictSame(statements[2]!.asks, [5])
+})
+
+t.test('beyond the line it is overloaded at once, and those in line are served', async (t) => {
+  const { statements, submit } = byHand({ lanes: 1, lineMax: 2 })
+  const first = submit(1)
+  await turn()
+  const rest = submit(2, 3, 4)
+  await turn()
+  statements[0]!.answer()
+  await turn()
+  statements[1]!.answer()
+  t.strictSame(values(await first), ['did 1'])
+  t.strictSame(values(await rest), ['did 2', 'did 3', 'overloaded'])
+})
+
+t.test('where nothing was written each is tried alone, and only the one to blame fails', async (t) => {
+  const tried: (readonly number[])[] = []
+  const { submit } = byHand({
+    commit: async (asks) => {
+      tried.push(asks)
+      if (asks.includes(2)) throw new Error('no 2')
+      return asks.map((ask) => `did ${ask}`)
+    },
+  })
+  t.strictSame(values(await submit(1, 2, 3)), ['did 1', 'no 2', 'did 3'])
+  t.strictSame(tried, [[1, 2, 3], [1], [2], [3]])
+})
+
+t.test('a batch that the ledger refuses as a whole is not tried again', async (t) => {
+  const { submit, statements } = byHand()
+  const answers = submit(1, 2)
+  await turn()
+  statements[0]!.fail(new VaultError('unavailable', 'gone'))
+  t.strictSame(values(await answers), ['unavailable', 'unavailable'])
+  t.equal(statements.length, 1)
+})
+
+t.test('a batch of unknown outcome is unavailable to all and is handed on to be settled', async (t) => {
+  const { submit, statements, unknown } = byHand()
+  const answers = submit(1, 2)
+  await turn()
+  statements[0]!.fail(new OutcomeUnknown(new Error('cut')))
+  t.strictSame(values(await answers), ['unavailable', 'unavailable'])
+  t.strictSame(unknown, [1, 2])
+  t.equal(statements.length, 1, 'it is never sent twice')
+})
+
+t.test('who waited past his deadline is told so and takes no part in the statement', async (t) => {
+  const late = performance.now() + 20
+  const { submit, statements } = byHand({ lanes: 1, deadlineOf: (ask) => (ask === 2 ? late : Infinity) })
+  const first = submit(1)
+  await turn()
+  const rest = submit(2, 3)
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  statements[0]!.answer()
+  await first
+  await turn()
+  t.strictSame(statements[1]!.asks, [3])
+  statements[1]!.answer()
+  t.strictSame(values(await rest), ['unavailable', 'did 3'])
+})
+
+t.test(
+  'whose deadline comes while his statement is in flight is refused then, and the others are answered',
+  async (t) => {
+    const soon = performance.now() + 20
+    const { submit, statements, late } = byHand({ deadlineOf: (ask) => (ask === 2 ? soon : soon + 1000) })
+    const [first, second] = [submit(1), submit(2)]
+    t.strictSame(values(await second), ['unavailable'])
+    t.ok(performance.now() - soon < 50)
+    t.strictSame(statements[0]!.asks, [1, 2])
+    statements[0]!.answer()
+    t.strictSame(values(await first), ['did 1'])
+    t.strictSame(late, [2], 'what came too late is not forgotten')
+  },
+)

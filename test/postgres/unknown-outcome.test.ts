@@ -1,0 +1,230 @@
+import t from 'tap'
+import type { Test } from 'tap'
+import { v7 } from 'uuid'
+import { ROOT_STREAM, verifyStreams } from '../../src/core/audit-verify.ts'
+import { freshGround } from '../ground.ts'
+import { openProxy } from '../proxy.ts'
+import type { VaultTuning } from '../vault.ts'
+import { anotherSession, eventsIn, eventually, openVault, sleep, someName } from '../vault.ts'
+
+const ground = await freshGround(t)
+
+/** A vault whose lease statements go over a wire that can be cut, and one lease that went well. */
+async function overTheWire(t: Test, tuned: Partial<VaultTuning> = {}) {
+  const proxy = await openProxy(t, ground.databaseUrl)
+  const vault = await openVault(t, ground, { leaseUrl: proxy.url, workspace: someName(), ...tuned })
+  const worker = await vault.identityWith()
+  await vault.create(worker, 'orders')
+  const first = await vault.lease(worker, 'orders')
+  const [stream] = vault.leaseWriters.heads()
+  return { proxy, vault, worker, first: first.lease.id, stream: stream!.stream }
+}
+
+/** How long it took until the lease was refused, and the code. */
+async function refusal(lease: Promise<unknown>): Promise<{ code: string; ms: number }> {
+  const beganAt = performance.now()
+  try {
+    await lease
+  } catch (error) {
+    return { code: (error as { code: string }).code, ms: performance.now() - beganAt }
+  }
+  return { code: 'granted', ms: 0 }
+}
+
+t.test(
+  'of a lease whose connection was cut between commit and answer nothing leaves, and it fails',
+  async (t) => {
+    const { proxy, vault, worker, first, stream } = await overTheWire(t)
+    proxy.cutNextAnswer()
+    t.match(await refusal(vault.lease(worker, 'orders', { runId: 'cut' })), { code: 'unavailable' })
+    t.equal(vault.granted.length, 1)
+
+    const committed = await ground.sql("select id from leases where run_id = 'cut'")
+    t.equal(committed.length, 1, 'it was committed')
+    const id = committed[0]!.id
+    t.ok(await eventually(async () => (await vault.leaseState(worker, id)) === 'failed'))
+    t.equal(await vault.leaseState(worker, first), 'active')
+    t.match(await eventsIn(ground, "run_id = 'cut'"), [
+      { outcome: 'allowed', lease: id, code: null },
+      {
+        outcome: 'failed',
+        lease: id,
+        code: 'unavailable',
+        identity: worker.name,
+        credential: 'orders',
+        version: 1,
+      },
+    ])
+
+    const after = await vault.lease(worker, 'orders')
+    t.equal(await vault.leaseState(worker, after.lease.id), 'active')
+    const [next] = vault.leaseWriters.heads()
+    t.not(next!.stream, stream, 'the writer opened another stream')
+    t.equal(vault.leaseWriters.heads().length, 1, 'and forgot the one that was cut')
+    const [opening] = (await eventsIn(ground, `stream = '${ROOT_STREAM}'`)).slice(-1)
+    const { heads } = JSON.parse(opening!.detail!)
+    const [head] = await ground.sql(
+      "select stream, sequence::integer, encode(hash, 'hex') as hash from audit_streams where stream = $1",
+      [stream],
+    )
+    t.strictSame(
+      heads.find(([name]: [string]) => name === stream),
+      [head!.stream, head!.sequence, head!.hash],
+      'whose opening names the head that nobody was told of',
+    )
+    t.equal(head!.sequence, 2)
+    t.match(await verifyStreams(vault.ledger, {}, vault.ledger.heads()), { valid: true, anchored: true })
+  },
+)
+
+t.test(
+  'a database that falls silent is unavailable at the deadline, and later answers are worth nothing',
+  async (t) => {
+    const { proxy, vault, worker } = await overTheWire(t, { deadlineMs: 400 })
+    proxy.freeze()
+    const { code, ms } = await refusal(vault.lease(worker, 'orders', { runId: 'frozen' }))
+    t.equal(code, 'unavailable')
+    t.ok(ms >= 390 && ms < 700, `after ${Math.round(ms)} ms`)
+    t.ok(
+      await eventually(
+        async () => (await eventsIn(ground, "run_id = 'frozen' and outcome = 'failed'")).length === 1,
+      ),
+    )
+    t.equal(vault.granted.length, 1)
+  },
+)
+
+t.test(
+  'a statement that commits after the deadline is unavailable at the deadline, and its lease fails',
+  async (t) => {
+    const { vault, worker, stream } = await overTheWire(t, { deadlineMs: 400 })
+    const other = await anotherSession(t, ground)
+    await other.query('begin')
+    await other.query('select from audit_streams where stream = $1 for update', [stream])
+    const { code, ms } = await refusal(vault.lease(worker, 'orders', { runId: 'late' }))
+    t.equal(code, 'unavailable')
+    t.ok(ms >= 390 && ms < 700, `after ${Math.round(ms)} ms`)
+    t.strictSame(await ground.sql("select from leases where run_id = 'late'"), [], 'nothing is committed yet')
+    await sleep(200)
+    await other.query('rollback')
+    t.ok(
+      await eventually(
+        async () => (await ground.sql("select from leases where run_id = 'late'")).length === 1,
+      ),
+    )
+    const [{ id }] = (await ground.sql("select id from leases where run_id = 'late'")) as [{ id: string }]
+    t.ok(await eventually(async () => (await vault.leaseState(worker, id)) === 'failed'))
+    t.equal(vault.granted.length, 1, 'no value left')
+    t.match(await verifyStreams(vault.ledger, {}, vault.ledger.heads()), { valid: true })
+  },
+)
+
+t.test(
+  'a statement that waits for longer than it may is ended by the database, and nothing is written',
+  async (t) => {
+    const { vault, worker, stream } = await overTheWire(t, { deadlineMs: 200 })
+    const other = await anotherSession(t, ground)
+    await other.query('begin')
+    await other.query('select from audit_streams where stream = $1 for update', [stream])
+    t.match(await refusal(vault.lease(worker, 'orders', { runId: 'never' })), { code: 'unavailable' })
+    await sleep(800)
+    await other.query('rollback')
+    await sleep(200)
+    t.strictSame(await ground.sql("select from leases where run_id = 'never'"), [])
+  },
+)
+
+t.test('a request that arrives with its deadline nearly over takes nobody else with it', async (t) => {
+  const { vault, worker, stream } = await overTheWire(t, { lanes: 1 })
+  const other = await anotherSession(t, ground)
+  await other.query('begin')
+  await other.query('select from audit_streams where stream = $1 for update', [stream])
+  const request = { workspace: vault.workspace, credential: 'orders' }
+  const hurried = { ...vault.call(), deadlineAt: performance.now() + 50 }
+  const both = [
+    refusal(vault.leaseGrants.lease(hurried, worker.token, { ...request, runId: 'hurried' })),
+    vault.lease(worker, 'orders', { runId: 'patient' }),
+  ] as const
+  const { code, ms } = await both[0]
+  t.equal(code, 'unavailable')
+  t.ok(ms < 200, `at its own deadline, after ${Math.round(ms)} ms`)
+  await sleep(100)
+  await other.query('rollback')
+  const patient = await both[1]
+  t.equal(await vault.leaseState(worker, patient.lease.id), 'active')
+  t.ok(
+    await eventually(
+      async () => (await eventsIn(ground, "run_id = 'hurried' and outcome = 'failed'")).length === 1,
+    ),
+  )
+  t.equal(vault.granted.length, 2)
+})
+
+t.test('a commit that took long is judged again: a token revoked meanwhile gets no value', async (t) => {
+  const { vault, worker, stream } = await overTheWire(t, { judgementMsMax: 100 })
+  const patient = await vault.identityWith()
+  const other = await anotherSession(t, ground)
+  await other.query('begin')
+  await other.query('select from audit_streams where stream = $1 for update', [stream])
+  const revoked = refusal(vault.lease(worker, 'orders', { runId: 'revoked' }))
+  await sleep(150)
+  await vault.identities.revokeToken(vault.call(), vault.admin, worker.name, worker.token.id)
+  await other.query('rollback')
+  t.match(await revoked, { code: 'unauthenticated' })
+  t.ok(
+    await eventually(
+      async () => (await eventsIn(ground, "run_id = 'revoked' and outcome = 'failed'")).length === 1,
+    ),
+  )
+
+  await other.query('begin')
+  await other.query('select from audit_streams where stream = $1 for update', [stream])
+  const slow = vault.lease(patient, 'orders')
+  await sleep(150)
+  await other.query('rollback')
+  t.equal((await slow).value.reveal(), '{"password":"one"}', 'who is still welcome gets it')
+})
+
+t.test(
+  'a change whose commit was not answered is unavailable, and asking again finds what was done',
+  async (t) => {
+    const proxy = await openProxy(t, ground.databaseUrl)
+    const vault = await openVault(t, { ...ground, databaseUrl: proxy.url }, { workspace: someName() })
+    const worker = await vault.identityWith()
+    const { credential } = await vault.create(worker, 'orders')
+    const put = async () => vault.update(worker, 'orders', '{"password":"two"}')
+    // What the server says to the statements before the commit is let through: it is the commit's answer that is lost.
+    const other = await anotherSession(t, ground)
+    await other.query(
+      'create function slow_commit() returns trigger language plpgsql as $$ begin perform pg_sleep(0.2); return null; end $$',
+    )
+    await other.query(`create constraint trigger slow_commit after insert on versions deferrable initially deferred
+    for each row execute function slow_commit()`)
+    t.teardown(() => other.query('drop trigger slow_commit on versions'))
+    const putting = refusal(put())
+    await sleep(120)
+    proxy.cutNextAnswer()
+    t.match(await putting, { code: 'unavailable' })
+    t.ok(
+      await eventually(
+        async () =>
+          (await ground.sql('select from versions where credential_id = $1', [credential.id])).length === 2,
+      ),
+    )
+    const again = await put()
+    t.match(again, { changed: false, credential: { version: 2 } })
+    t.match(await verifyStreams(vault.ledger, {}, []), { valid: true })
+  },
+)
+
+t.test(
+  'without a database everything is unavailable, and with it again everything is as before',
+  async (t) => {
+    const { proxy, vault, worker } = await overTheWire(t)
+    proxy.cutAll()
+    t.match(await refusal(vault.lease(worker, 'orders')), { code: 'unavailable' })
+    t.match(await refusal(vault.lease(worker, 'orders')), { code: 'unavailable' })
+    proxy.restore()
+    t.ok((await vault.lease(worker, 'orders', { runId: v7() })).value)
+  },
+)

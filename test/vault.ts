@@ -1,0 +1,219 @@
+import pg from 'pg'
+import type { Test } from 'tap'
+import { v7 } from 'uuid'
+import { Acts } from '../src/core/acts.ts'
+import { makeAdministrator } from '../src/core/administrator.ts'
+import type { AuditEvent } from '../src/core/audit.ts'
+import { AuditTrail, Keys } from '../src/core/audit-trail.ts'
+import type { Call, Caller, PresentedToken } from '../src/core/calls.ts'
+import { Credentials } from '../src/core/credentials.ts'
+import type { Grant } from '../src/core/grants.ts'
+import { Identities } from '../src/core/identities.ts'
+import { Keyring } from '../src/core/keyring.ts'
+import type { LeaseRequest } from '../src/core/lease-grants.ts'
+import { LeaseGrants } from '../src/core/lease-grants.ts'
+import { Leases } from '../src/core/leases.ts'
+import { Roles } from '../src/core/roles.ts'
+import { Sealer } from '../src/core/sealer.ts'
+import { Secret } from '../src/core/secret.ts'
+import { Sweep } from '../src/core/sweep.ts'
+import { parseToken } from '../src/core/token.ts'
+import { Values } from '../src/core/values.ts'
+import { Workspaces } from '../src/core/workspaces.ts'
+import { Connections } from '../src/postgres/connections.ts'
+import { registerProcess } from '../src/postgres/key-register.ts'
+import { PostgresLedger } from '../src/postgres/ledger.ts'
+import { checkDatabase } from '../src/postgres/start-checks.ts'
+import { Writers } from '../src/postgres/writers.ts'
+import type { TestGround } from './ground.ts'
+
+/** What a test may set; the rest is as in service, but faster where somebody waits. */
+export interface VaultTuning {
+  deadlineMs: number
+  lanes: number
+  lineMax: number
+  batchMax: number
+  judgementMsMax: number
+  settleEveryMs: number
+  versionsKept: number
+  recoverySeconds: number
+  copyGraceSeconds: number
+  leaseRetentionSeconds: number
+  sweepBatch: number
+  /** Makes the ids of leases. */
+  newId: () => string
+  /** Its own for each test where tests share a database. */
+  workspace: string
+  /** Where the lease statements go, if not straight to the database. */
+  leaseUrl?: Secret
+}
+
+const TUNING: VaultTuning = {
+  deadlineMs: 2000,
+  lanes: 2,
+  lineMax: 4096,
+  batchMax: 256,
+  judgementMsMax: 500,
+  settleEveryMs: 50,
+  versionsKept: 10,
+  recoverySeconds: 7 * 24 * 3600,
+  copyGraceSeconds: 60,
+  leaseRetentionSeconds: 3600,
+  sweepBatch: 500,
+  newId: v7,
+  workspace: 'acme',
+}
+
+const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
+
+/** One process's services, without HTTP. */
+export type Vault = Awaited<ReturnType<typeof openVault>>
+
+/** Somebody who may use the vault. */
+export interface Someone {
+  name: string
+  caller: Caller
+  token: PresentedToken
+}
+
+/** Everything by default: narrow it by `identityWith`. */
+export const ALL: Grant = { actions: ['credential:*', 'lease:*'], workspaces: ['*'] }
+
+/**
+ * Builds what one process would, and closes it after the test. Call it again for another process on the same database.
+ * Its workspace is there.
+ */
+export async function openVault(t: Test, ground: TestGround, tuned: Partial<VaultTuning> = {}) {
+  const tuning = { ...TUNING, ...tuned }
+  const connect = (max: number, settings: string[] = [], databaseUrl = ground.databaseUrl) =>
+    new Connections({
+      databaseUrl,
+      max,
+      settings,
+      statementTimeoutMs: tuning.deadlineMs + 500,
+      onError: () => {},
+    })
+  const readers = connect(4)
+  const upkeep = connect(2)
+  const writers = new Writers(connect(4), v7)
+  const leaseWriters = new Writers(connect(tuning.lanes, BY_INDEX, tuning.leaseUrl), v7)
+  let leaseGrants: LeaseGrants | undefined
+  t.teardown(async () => {
+    leaseGrants?.close()
+    await Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close()))
+  })
+
+  await checkDatabase(upkeep, true)
+  const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
+  const sealing = await registerProcess(upkeep, { id: v7(), name: 'test', keyIds: keyring.ids() })
+  const ledger = new PostgresLedger({ readers, upkeep, writers, leaseWriters, newId: v7 })
+  const sealer = new Sealer(keyring, sealing, () => {})
+  const acts = new Acts(ledger, sealer, () => {})
+  const { versionsKept, workspace } = tuning
+  const values = new Values(acts, sealer, {
+    newId: v7,
+    versionsKept,
+    stores: ['local'],
+    defaultStore: 'local',
+  })
+  const granted: { credentialId: string; tokenId: string }[] = []
+  leaseGrants = new LeaseGrants(ledger, sealer, {
+    ...tuning,
+    settleTriesMax: 100,
+    onGranted: (one) => granted.push(one),
+    onSettleError: () => {},
+  })
+  const call = (): Call => ({
+    requestId: v7(),
+    address: '192.0.2.1',
+    operation: 'test',
+    deadlineAt: performance.now() + tuning.deadlineMs,
+  })
+  const whoShows = async (text: Secret): Promise<Caller> =>
+    (await ledger.authenticate(parseToken(text.reveal())!, call().deadlineAt))!
+
+  const administrator = await makeAdministrator(ledger, call(), 'admin')
+  const admin = await whoShows(administrator.token)
+  const workspaces = new Workspaces(acts, ['local'])
+  await workspaces.put(call(), admin, workspace, undefined)
+  const roles = new Roles(acts)
+  const identities = new Identities(acts)
+  const credentials = new Credentials(acts, values, v7)
+  const connector = 'source-postgres'
+
+  return {
+    acts,
+    admin,
+    auditTrail: new AuditTrail(acts, ledger),
+    call,
+    connect,
+    credentials,
+    granted,
+    ground,
+    identities,
+    keys: new Keys(acts),
+    leaseGrants,
+    leases: new Leases(acts),
+    ledger,
+    leaseWriters,
+    roles,
+    sealer,
+    sweep: new Sweep(ledger, { ...tuning, batch: tuning.sweepBatch }),
+    values,
+    workspace,
+    workspaces,
+
+    /** Makes an identity `name` whose only role, of the same name, has these grants; and a token for it. */
+    async identityWith(grants: Grant[] = [ALL], name = someName()): Promise<Someone> {
+      await roles.put(call(), admin, name, grants)
+      await identities.put(call(), admin, name, [name])
+      const { token } = await identities.issueToken(call(), admin, name)
+      const caller = await whoShows(token)
+      return { name, caller, token: caller.token }
+    },
+    /** Makes a credential; its value is a JSON text. */
+    create: (by: Someone, name: string, value = '{"password":"one"}', labels: Record<string, string> = {}) =>
+      credentials.create(call(), by.caller, workspace, name, { connector, value: new Secret(value), labels }),
+    update: (by: Someone, name: string, value: string, ifMatch?: number) =>
+      values.put(call(), by.caller, workspace, name, new Secret(value), ifMatch),
+    lease: (by: Someone, credential: string, more: Partial<LeaseRequest> = {}) =>
+      leaseGrants.lease(call(), by.token, { workspace, credential, ...more }),
+    /** The lease as its own worker sees it. */
+    leaseState: async (by: Someone, id: string) => (await new Leases(acts).read(call(), by.caller, id)).state,
+  }
+}
+
+/** Audit events as the table has them, oldest first, without asking the service. */
+export async function eventsIn(ground: TestGround, where: string): Promise<AuditEvent[]> {
+  const rows = await ground.sql(
+    `select id, stream, sequence::integer, recorded_at::text as "recordedAt", identity, action, operation, outcome,
+       code, workspace, credential, version, lease, run_id as "runId", reason, address, request_id as "requestId",
+       mark, detail, encode(hash, 'hex') as hash
+     from audit_events where ${where} order by id`,
+  )
+  return rows as AuditEvent[]
+}
+
+/** A name that nobody else has. */
+export const someName = (): string => `n-${v7().slice(-12)}`
+
+/** Asks until the answer is true. */
+export async function eventually(claim: () => Promise<boolean>, withinMs = 2000): Promise<boolean> {
+  const until = performance.now() + withinMs
+  for (;;) {
+    if (await claim()) return true
+    if (performance.now() > until) return false
+    await sleep(20)
+  }
+}
+
+/** A session of somebody else, as the schema's owner: for locks that hold up the service. */
+export async function anotherSession(t: Test, ground: TestGround): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: ground.ownerUrl.reveal() })
+  client.on('error', () => {})
+  await client.connect()
+  t.teardown(() => client.end())
+  return client
+}
+
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
