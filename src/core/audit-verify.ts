@@ -76,8 +76,8 @@ async function verifyStream(
   for (const { sequence, hash } of anchors) {
     expected.set(sequence, (expected.get(sequence) ?? new Set()).add(hash))
   }
-  const from = range.from?.toISOString()
-  const to = range.to?.toISOString()
+  const from = range.from && microseconds(range.from)
+  const to = range.to && microseconds(range.to)
   let before = { sequence: 0, hash: NOTHING }
   let counted = 0
   let head: StreamHead | undefined
@@ -106,6 +106,11 @@ async function verifyStream(
   // A head beyond the last event: the tail was cut off.
   for (const sequence of expected.keys()) if (sequence > before.sequence) bad(before.sequence + 1)
   return { stream, events: counted, head, valid: firstBad === undefined, firstBad }
+}
+
+/** In the form of `recordedAt`, so that comparing the texts compares the times. */
+function microseconds(time: Date): string {
+  return time.toISOString().replace('Z', '000Z')
 }
 
 /** SHA-256 over the hash before and the canonical JSON array of the event's columns: as `audit_canonical` in SQL. */
