@@ -1,6 +1,6 @@
 import type { FastifyInstance, InjectOptions } from 'fastify'
 import type { Caller, PresentedToken } from '../../src/core/calls.ts'
-import type { Credential, Lease } from '../../src/core/ledger.ts'
+import type { Credential, Lease } from '../../src/core/records.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { mintToken } from '../../src/core/token.ts'
 import type { HttpDeps } from '../../src/http/http-deps.ts'
