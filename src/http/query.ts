@@ -50,9 +50,11 @@ export const DOCUMENTED_PARAMETERS: Readonly<Record<string, Schema>> = {
 /** What the parts of a list's cursor look like: text that the ledger could not read must not reach it. */
 export type CursorForm = readonly RegExp[]
 
+/** An id of a row. */
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 /** A name of any kind, a key's or a token's id. */
 export const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
+/** The number of a version. */
 export const NUMBER = /^[1-9][0-9]{0,8}$/
 
 /** @throws VaultError for a cursor that no list wrote. */

@@ -45,31 +45,42 @@ export function freeText(maxLength: number, description?: string): Schema {
   return { type: 'string', maxLength, pattern: '^[^\\u0000]*$', ...(description && { description }) }
 }
 
+/** A name of any kind but a credential's. */
 export const slug: Schema = { type: 'string', maxLength: 63, pattern: SLUG_PATTERN }
+/** The name of a credential. */
 export const credentialName: Schema = { type: 'string', maxLength: 128, pattern: CREDENTIAL_NAME_PATTERN }
+/** A time in a request; {@link timeAt} reads it. */
 export const timestamp: Schema = {
   type: 'string',
   maxLength: 27,
   pattern: TIMESTAMP_PATTERN,
   description: 'RFC 3339, UTC.',
 }
+/** How long a lease is to last. */
 export const ttlSeconds: Schema = { type: 'integer', minimum: 1, maximum: 3600 }
+/** The labels of a credential, each with its text. */
 export const labels: Schema = {
   type: 'object',
   maxProperties: 32,
   propertyNames: { pattern: SLUG_PATTERN },
   additionalProperties: freeText(128),
 }
+/** A value, of which no schema says more. */
 export const value: Schema = {
   description: 'Any JSON value, at most 32 KiB as compact UTF-8 JSON and nested at most 64 deep.',
 }
 
-/** The same in answers, where the form is no longer judged. */
+/** A text in an answer, where the form is no longer judged. */
 export const text: Schema = { type: 'string' }
+/** A time in an answer. */
 export const time: Schema = { type: 'string', format: 'date-time' }
+/** A claim in an answer. */
 export const flag: Schema = { type: 'boolean' }
+/** A whole number in an answer. */
 export const count: Schema = { type: 'integer' }
+/** Texts in an answer. */
 export const texts: Schema = { type: 'array', items: text }
+/** Texts by name in an answer. */
 export const textMap: Schema = { type: 'object', additionalProperties: text }
 
 /** RFC 9457, and the codes of this service. */
@@ -101,7 +112,9 @@ export const problemComponents: readonly Component[] = [
 
 /** Reads a time whose form the schema has judged. @throws VaultError for a day that no calendar has. */
 export function timeAt(pointer: string, text: string): Date
+/** The same, where it may be left out. */
 export function timeAt(pointer: string, text: string | undefined): Date | undefined
+/** One of both. */
 export function timeAt(pointer: string, text: string | undefined): Date | undefined {
   if (text === undefined) return undefined
   const time = parseTimestamp(text)
