@@ -3,7 +3,7 @@ import { globSync, readFileSync } from 'node:fs'
 
 // Only these files do more when they are told to take long; the others have run in `npm test` already.
 const repeating = globSync('test/**/*.test.ts').filter((file) =>
-  /from '[./]+\/repeat\.ts'/.test(readFileSync(file, 'utf8')),
+  /from '[./]+\/repeat\.ts'|STRONGROOM_TEST_LONG/.test(readFileSync(file, 'utf8')),
 )
 
 if (repeating.length === 0) {
