@@ -40,6 +40,10 @@ async function makePartition(
 ): Promise<void> {
   await client.query('begin')
   try {
+    // Everyone names the table before its partitions: whoever holds the table alone meets nobody halfway, and no row
+    // goes to the default partition while its own is being made. Who waits behind a long reader gives up instead.
+    await client.query(`set local lock_timeout = '1s'`)
+    await client.query(`lock table only ${table}, only ${table}_default in access exclusive mode`)
     await client.query(`create table ${name} (like ${table} including defaults including constraints)`)
     await client.query(
       `with moved as (delete from ${table}_default where id >= $1 and id < $2 returning *)
