@@ -1,0 +1,134 @@
+import t from 'tap'
+import { Secret } from '../../src/core/secret.ts'
+import { knownMigrations } from '../../src/postgres/start-checks.ts'
+import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
+import { freshGround } from '../ground.ts'
+import { eventsIn, openVault, someName } from '../vault.ts'
+import { verifyStreams } from '../../src/core/audit-verify.ts'
+
+const DAY_MS = 24 * 3600_000
+const ground = await freshGround(t)
+const schema = `select string_agg(concat_ws(' ', n.nspname, c.relname, c.relkind, c.relacl::text,
+    pg_get_expr(c.relpartbound, c.oid)), e'\\n' order by n.nspname, c.relname) as text
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'public'`
+
+/** Where a table's rows of a moment go. */
+async function partitionOf(table: string, ms: number): Promise<string> {
+  const id = (at: number) =>
+    at
+      .toString(16)
+      .padStart(12, '0')
+      .replace(/^(.{8})/, '$1-') + '-7000-8000-000000000000'
+  const rows = await ground.sql(
+    `select c.relname, pg_get_expr(c.relpartbound, c.oid) as bound from pg_inherits i
+     join pg_class c on c.oid = i.inhrelid where i.inhparent = $1::regclass`,
+    [table],
+  )
+  const found = rows.find(({ bound }) => {
+    const [, from, to] = /FROM \('(.+)'\) TO \('(.+)'\)/.exec(bound) ?? []
+    return from !== undefined && from <= id(ms) && id(ms) < to!
+  })
+  return found?.relname ?? `${table}_default`
+}
+
+t.test('several upgrades of an empty database at once make it one time', async (t) => {
+  const name = someName().replace('-', '_')
+  await ground.sql(`create database ${name} owner strongroom_owner`)
+  t.teardown(() => ground.sql(`drop database ${name} with (force)`))
+  const urlOf = (url: Secret) => new Secret(url.reveal().replace(`/${ground.name}`, `/${name}`))
+  const [owner, service] = [urlOf(ground.ownerUrl), urlOf(ground.databaseUrl)]
+  const applied = await Promise.all([1, 2, 3].map(() => upgradeDatabase(owner, service)))
+  t.strictSame(
+    applied.filter((names) => names.length > 0),
+    [knownMigrations()],
+  )
+  const vault = await openVault(t, { ...ground, databaseUrl: service })
+  const worker = await vault.identityWith()
+  await vault.create(worker, 'orders')
+  t.ok((await vault.lease(worker, 'orders')).value)
+})
+
+t.test('a second upgrade changes nothing', async (t) => {
+  const before = await ground.sql(schema)
+  t.strictSame(await upgradeDatabase(ground.ownerUrl, ground.databaseUrl), [])
+  t.strictSame(await ground.sql(schema), before)
+})
+
+t.test('leases and audit events have partitions from now to a year ahead, and a default one', async (t) => {
+  for (const table of ['leases', 'audit_events']) {
+    const names = new Set<string>()
+    for (let day = 0; day <= 357; day++) names.add(await partitionOf(table, Date.now() + day * DAY_MS))
+    t.notOk(names.has(`${table}_default`))
+    t.ok(names.size >= 51)
+    t.equal(await partitionOf(table, Date.now() + 500 * DAY_MS), `${table}_default`)
+  }
+  t.equal(
+    (await ground.sql("select from pg_class where relname in ('leases_default', 'audit_events_default')"))
+      .length,
+    2,
+  )
+})
+
+t.test(
+  'a lease is granted where no partition fits, and its rows move to their own when there is one',
+  async (t) => {
+    const vault = await openVault(t, ground)
+    const worker = await vault.identityWith()
+    await vault.create(worker, 'orders')
+    const early = await vault.lease(worker, 'orders', { runId: 'early' })
+    const partitions = [
+      await partitionOf('leases', Date.now()),
+      await partitionOf('audit_events', Date.now()),
+    ]
+    for (const partition of partitions) await ground.sql(`drop table ${partition}`)
+    await t.rejects(vault.leases.read(vault.call(), worker.caller, early.lease.id), { code: 'not_found' })
+
+    const { lease, value } = await vault.lease(worker, 'orders', { runId: 'homeless' })
+    t.equal(value.reveal(), '{"password":"one"}')
+    const homes = async () => [
+      (await ground.sql('select tableoid::regclass::text as home from leases where id = $1', [lease.id]))[0]!
+        .home,
+      (
+        await ground.sql('select tableoid::regclass::text as home from audit_events where lease = $1', [
+          lease.id,
+        ])
+      )[0]!.home,
+    ]
+    t.strictSame(await homes(), ['leases_default', 'audit_events_default'])
+
+    const [event] = await eventsIn(ground, "run_id = 'homeless'")
+    t.strictSame(await upgradeDatabase(ground.ownerUrl, ground.databaseUrl), [])
+    t.strictSame(await homes(), partitions)
+    t.strictSame(await eventsIn(ground, "run_id = 'homeless'"), [event])
+    t.equal(await vault.leaseState(worker, lease.id), 'active')
+    t.strictSame(await ground.sql(`select from ${partitions[1]} where run_id = 'early'`), [])
+    await t.rejects(vault.lease({ ...worker, token: { id: 'x', digest: Buffer.alloc(32) } }, 'orders'))
+    const denied = await ground.sql(
+      `select has_table_privilege('strongroom', '${partitions[1]}', 'update, delete') as may`,
+    )
+    t.strictSame(
+      denied,
+      [{ may: false }],
+      'a new partition of audit events cannot be changed by the service either',
+    )
+    t.match(await verifyStreams(vault.ledger, {}, []), { valid: false }, 'and the dropped events are missed')
+  },
+)
+
+t.test('while leases are granted an upgrade loses and refuses none', async (t) => {
+  const vault = await openVault(t, ground)
+  const worker = await vault.identityWith()
+  await vault.create(worker, 'busy')
+  const partitions = [await partitionOf('leases', Date.now()), await partitionOf('audit_events', Date.now())]
+  for (const partition of partitions) await ground.sql(`drop table ${partition}`)
+  let upgrading = true
+  const upgrade = upgradeDatabase(ground.ownerUrl, ground.databaseUrl).finally(() => (upgrading = false))
+  const granted: string[] = []
+  const client = async (): Promise<void> => {
+    while (upgrading) granted.push((await vault.lease(worker, 'busy', { runId: 'busy' })).lease.id)
+  }
+  await Promise.all([upgrade, client(), client(), client()])
+  const rows = await ground.sql("select id from leases where run_id = 'busy'")
+  t.strictSame(rows.map((row) => row.id).sort(), granted.sort())
+  t.ok(granted.length > 10)
+})
