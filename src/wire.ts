@@ -200,7 +200,7 @@ export async function wire(
     deadlineSeconds: config.deadlineSeconds,
     rateLimit: config.rateLimit,
     trustedProxies: config.trustedProxies,
-    ...(config.tls && config.tls !== 'proxy' && { tls: config.tls }),
+    tls: listenerTls(config.tls),
   }
   const serviceApp = buildServiceApp(deps)
   const adminApp = buildAdminApp(deps)
@@ -287,3 +287,9 @@ function giveWay(granted: () => number): (busyMs: number) => number {
 }
 
 const REST_FOR_BUSY = 3
+
+/** Where a proxy speaks TLS, the listener does not. With a client CA it takes only callers that show a certificate. */
+function listenerTls(tls: Config['tls']): { cert: Buffer; key: Buffer; ca?: Buffer } | undefined {
+  if (!tls || tls === 'proxy') return undefined
+  return { cert: tls.cert, key: tls.key, ...(tls.clientCa && { ca: tls.clientCa }) }
+}

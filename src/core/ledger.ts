@@ -174,8 +174,11 @@ export interface LedgerTransaction {
   rotation(id: string): Promise<Rotation | undefined>
   rotations(page: PageRequest): Promise<Page<Rotation>>
   endRotation(id: string, state: 'done' | 'failed' | 'cancelled'): Promise<void>
-  /** Locks the table of keys, then counts the tokens under other keys than this: so zero stays zero. */
-  lockKeysAndCount(keyId: string): Promise<number>
+  /**
+   * Locks the table of keys, then counts the tokens under other keys than the rotation's: so zero stays zero. `failed`
+   * are those that the rotation could not move, `left` all others.
+   */
+  countUnmoved(rotation: { id: string; toKey: string }): Promise<{ left: number; failed: number }>
   auditEvents(filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>>
 }
 

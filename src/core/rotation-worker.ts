@@ -99,16 +99,20 @@ export class RotationWorker {
   /** @returns whether the rotation has ended */
   #finish({ id, toKey }: { id: string; toKey: string }): Promise<boolean> {
     return this.#ledger.transaction(ownCall('rotateKeys', STEP_MS), undefined, async (tx) => {
-      const left = await tx.lockKeysAndCount(toKey)
+      const unmoved = await tx.countUnmoved({ id, toKey })
       const rotation = await tx.rotation(id)
       if (rotation?.state !== 'running') return true
-      if (left > rotation.failed) return false
-      const state = left === 0 ? 'done' : 'failed'
+      if (unmoved.left > 0) return false
+      const state = unmoved.failed === 0 ? 'done' : 'failed'
       await tx.endRotation(id, state)
       const { moved, skipped, failed } = rotation
       const detail = JSON.stringify({ rotation: id, state, to_key: toKey, moved, skipped, failed })
-      const entry: AuditEntry = { action: 'rotation:end', outcome: left === 0 ? 'allowed' : 'failed', detail }
-      if (left > 0) entry.code = 'copy_unreadable'
+      const entry: AuditEntry = {
+        action: 'rotation:end',
+        outcome: state === 'done' ? 'allowed' : 'failed',
+        detail,
+      }
+      if (state === 'failed') entry.code = 'copy_unreadable'
       tx.record(entry)
       return true
     })

@@ -111,7 +111,7 @@ const listQuery = {
   workspace: form.slug,
   credential: form.credentialName,
   identity: form.slug,
-  action: { type: 'string', maxLength: 64, pattern: '^[a-z-]+:[a-z-]+$' },
+  action: { type: 'string', maxLength: 64, pattern: '^[a-z-]+(:[a-z-]+)?$' },
   outcome: { type: 'string', enum: ['allowed', 'refused', 'failed'] },
   ...range,
 }

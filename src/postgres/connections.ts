@@ -18,6 +18,8 @@ export interface ConnectionOptions {
   onError: (error: unknown) => void
 }
 
+const IDLE_IN_TRANSACTION_MS = 15_000
+
 // bigint as a number: sequences and counters stay far below 2^53.
 const types = {
   getTypeParser(oid: number, format?: string) {
@@ -43,6 +45,8 @@ export class Connections {
       idleTimeoutMillis: 0,
       connectionTimeoutMillis: 10_000,
       statement_timeout: options.statementTimeoutMs,
+      // A process that is frozen within a transaction must not hold its locks for ever.
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
       application_name: 'strongroom',
       keepAlive: true,
       types,

@@ -26,9 +26,19 @@ async function countUnderOthers(client: Client, keyId: string): Promise<number> 
   return rows[0].copies
 }
 
-export async function lockKeysAndCount(client: Client, keyId: string): Promise<number> {
+/** Locked first, then counted in a following statement: what was being inserted is seen. */
+export async function countUnmoved(
+  client: Client,
+  rotation: { id: string; toKey: string },
+): Promise<{ left: number; failed: number }> {
   await lockKeys(client)
-  return countUnderOthers(client, keyId)
+  const { rows } = await client.query(
+    `select count(*) filter (where f.copy_id is null) as left, count(f.copy_id) as failed
+     from copies k left join rotation_failures f on f.rotation_id = $2 and f.copy_id = k.id
+     where k.token is not null and k.key_id <> $1`,
+    [rotation.toKey, rotation.id],
+  )
+  return rows[0]
 }
 
 export async function beginRotation(

@@ -75,7 +75,7 @@ export function transactionOn(
     rotation: (id) => rotations.selectRotation(client, id),
     rotations: (page) => rotations.selectRotations(client, page),
     endRotation: (id, state) => rotations.endRotation(client, id, state),
-    lockKeysAndCount: (keyId) => rotations.lockKeysAndCount(client, keyId),
+    countUnmoved: (rotation) => rotations.countUnmoved(client, rotation),
     auditEvents: (filter, page) => audit.selectAuditEvents(client, filter, page),
   }
 }

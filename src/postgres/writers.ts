@@ -30,15 +30,19 @@ export class Writers {
   readonly #newId: () => string
   readonly #streams = new WeakMap<Client, Stream>()
   readonly #heads = new Map<string, StreamHead>()
+  readonly #ended = new Set<string>()
 
   constructor(connections: Connections, newId: () => string) {
     this.#connections = connections
     this.#newId = newId
   }
 
-  /** Where each stream of this process stands. */
+  /** Where the streams of this process stand, and where those that ended since the last time stood last. */
   heads(): StreamHead[] {
-    return [...this.#heads.values()]
+    const heads = [...this.#heads.values()]
+    for (const stream of this.#ended) this.#heads.delete(stream)
+    this.#ended.clear()
+    return heads
   }
 
   close(): Promise<void> {
@@ -108,8 +112,7 @@ export class Writers {
 
   #advance(stream: Stream, head: { sequence: number; hash: Buffer }): void {
     Object.assign(stream, head)
-    const { sequence, hash } = head
-    this.#heads.set(stream.stream, { stream: stream.stream, sequence, hash: hash.toString('hex') })
+    this.#heads.set(stream.stream, headOf(stream.stream, head))
   }
 
   async #append(
@@ -147,14 +150,14 @@ export class Writers {
     if (known) return known
     const opened = await this.#open(client)
     this.#streams.set(client, opened)
-    client.once('end', () => this.#heads.delete(opened.stream))
+    client.once('end', () => this.#ended.add(opened.stream))
     return opened
   }
 
   /** Opens a stream: an event in the root stream that names every head that moved since one was named last. */
   async #open(client: Client): Promise<Stream> {
     const stream = { stream: this.#newId(), sequence: 0, hash: Buffer.alloc(32) }
-    await inTransaction(
+    const rootHead = await inTransaction(
       client,
       () => {},
       async () => {
@@ -165,16 +168,23 @@ export class Writers {
         const detail = JSON.stringify({ stream: stream.stream, heads })
         const entry: AuditEntry = { action: 'audit:open-stream', outcome: 'allowed', detail }
         const call = { requestId: stream.stream, address: 'local', operation: 'openStream', deadlineAt: 0 }
-        await this.#append(client, root.rows[0], [{ entry, call }])
+        return this.#append(client, root.rows[0], [{ entry, call }])
       },
     )
+    this.#heads.set(ROOT_STREAM, headOf(ROOT_STREAM, rootHead))
     return stream
   }
 }
 
+function headOf(stream: string, { sequence, hash }: { sequence: number; hash: Buffer }): StreamHead {
+  return { stream, sequence, hash: hash.toString('hex') }
+}
+
+// A head that its writer is just replacing is named next time: nobody waits for a writer that is frozen.
 const LOCK_ROOT = 'select stream, sequence, hash from audit_streams where stream = $1 for update'
 const NAME_HEADS = `
-update audit_streams set named_sequence = sequence where sequence > named_sequence and stream <> $1
+update audit_streams set named_sequence = sequence where stream in (
+  select stream from audit_streams where sequence > named_sequence and stream <> $1 for update skip locked)
 returning stream, sequence, encode(hash, 'hex') as hash`
 
 /** Runs `work` in a transaction; `onCommit` is told when the commit is about to be sent. */
