@@ -12,7 +12,7 @@ export interface PeerService {
   adminUrl: string
   adminToken: Secret
   /** Calls either listener as JSON, and refuses an answer that is not 2xx. */
-  call(method: string, url: string, body?: unknown, token?: Secret): Promise<Record<string, any>>
+  call(method: string, url: string, body?: unknown, token?: Secret): Promise<Record<string, unknown>>
 }
 
 /** Starts the service. */
