@@ -63,7 +63,9 @@ export class Credentials {
     return this.#acts.perform(call, caller, WRITE, target, async (tx, judged, entry) => {
       const place = await admitToWorkspace(tx, judged, workspace)
       demand(judged, WRITE, subjectOfInput(place, name, input))
-      return this.#create(tx, judged, place, name, input, entry)
+      const created = await this.#create(tx, judged, place, name, input, entry)
+      if (!created) throw nameTaken()
+      return created
     })
   }
 
@@ -84,12 +86,16 @@ export class Credentials {
       async (tx, judged, entry) => {
         const place = await admitToWorkspace(tx, judged, workspace)
         if (!isCredentialName(name)) throw notFound()
-        const existing = await tx.credential(place.id, name, true)
+        let existing = await tx.credential(place.id, name, true)
         const wanted = subjectOfInput(place, name, input)
         if (!existing) {
           demand(judged, WRITE, wanted)
           checkVersion(undefined, ifMatch)
-          return this.#create(tx, judged, place, name, input, entry)
+          const created = await this.#create(tx, judged, place, name, input, entry)
+          if (created) return created
+          // Somebody else made it meanwhile: of two writers the later wins, and both are versions.
+          existing = await tx.credential(place.id, name, true)
+          if (!existing) throw nameTaken()
         }
         if (!mayKnow(judged.grants, subjectOf(existing)) && allows(judged.grants, WRITE, wanted))
           throw nameTaken()
@@ -101,6 +107,7 @@ export class Credentials {
     )
   }
 
+  /** @returns undefined where the name is taken. */
   async #create(
     tx: LedgerTransaction,
     caller: Caller,
@@ -108,7 +115,7 @@ export class Credentials {
     name: string,
     input: CredentialInput,
     entry: AuditEntry,
-  ): Promise<Written> {
+  ): Promise<Written | undefined> {
     this.#values.checkSize(input.value)
     const store = this.#values.storeFor(input.store, workspace)
     const { connector, labels = {}, expiresAt, purgeAt } = input
@@ -123,7 +130,7 @@ export class Credentials {
       purgeAt,
     }
     const credential = await tx.insertCredential({ ...row, createdBy: caller.identity })
-    if (!credential) throw nameTaken()
+    if (!credential) return undefined
     await this.#values.write(tx, caller, credential, 1, input.value)
     entry.version = 1
     return { credential, changed: true, created: true }
