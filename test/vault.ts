@@ -97,11 +97,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
   const upkeep = connect(2)
   const writers = new Writers(connect(4), v7)
   const leaseWriters = new Writers(connect(tuning.lanes, BY_INDEX, tuning.leaseUrl), v7)
-  let leaseGrants: LeaseGrants | undefined
-  t.teardown(async () => {
-    leaseGrants?.close()
-    await Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close()))
-  })
+  t.teardown(() => Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close())))
 
   await checkDatabase(upkeep, true)
   const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
@@ -117,12 +113,13 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     defaultStore: 'local',
   })
   const granted: { credentialId: string; tokenId: string }[] = []
-  leaseGrants = new LeaseGrants(ledger, sealer, {
+  const leaseGrants = new LeaseGrants(ledger, sealer, {
     ...tuning,
     settleTriesMax: 100,
     onGranted: (one) => granted.push(one),
     onSettleError: () => {},
   })
+  t.teardown(() => leaseGrants.close())
   const call = (): Call => ({
     requestId: v7(),
     address: '192.0.2.1',
