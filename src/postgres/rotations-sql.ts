@@ -1,6 +1,7 @@
 import type { Page, PageRequest } from '../core/calls.ts'
 import type { ResealCopies, RotationStep } from '../core/ledger.ts'
-import type { Rotation, RotationFailure } from '../core/records.ts'
+import type { Rotation } from '../core/records.ts'
+import type { ProblemCode } from '../core/errors.ts'
 import type { Client } from './connections.ts'
 import { PROCESS_ALIVE_SECONDS } from './keys-sql.ts'
 import { pageOf } from './pages.ts'
@@ -92,27 +93,30 @@ export async function selectRunningRotation(
   return rows[0]
 }
 
+/** What stands for the names of a credential that is no more: its copy cannot be opened, and is reported. */
+const GONE = '-'
+
 const TAKE = `
 select k.id, k.key_id as "keyId", k.token as sealed, k.credential_id as "credentialId", k.version, k.state,
-  coalesce(w.name, 'gone') as workspace, coalesce(c.name, 'gone') as credential
+  coalesce(w.name, '${GONE}') as workspace, coalesce(c.name, '${GONE}') as credential
 from copies k left join credentials c on c.id = k.credential_id left join workspaces w on w.id = c.workspace_id
 where k.token is not null and k.key_id = $1 and k.id > $2
   and not exists (select from rotation_failures f where f.rotation_id = $3 and f.copy_id = k.id)
 order by k.id limit $4 for update of k skip locked`
 
-// The old copy loses its token in the statement that makes the new one, and only if it is still as it was taken.
+// The old copy loses its token in the statement that makes the new one, and only if it still has one: a token is never
+// edited, so it is the one that was taken.
 const REPLACE = `
 with moved as (
-  select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) as m (old_id, new_id, old_token, token)
+  select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) as m (old_id, new_id, token, state)
 ),
 replaced as (
   update copies k set state = 'replaced', dropped_at = now(), token = null, key_id = null
-  from moved m where k.id = m.old_id and k.token = m.old_token
+  from moved m where k.id = m.old_id and k.token is not null
   returning k.id, k.credential_id, k.version, k.store
 )
 insert into copies (id, credential_id, version, store, state, key_id, token)
-select m.new_id, r.credential_id, r.version, r.store, s.state, $6, m.token
-from replaced r join moved m on m.old_id = r.id join unnest($1::uuid[], $5::text[]) as s (id, state) on s.id = r.id`
+select m.new_id, r.credential_id, r.version, r.store, m.state, $5, m.token from replaced r join moved m on m.old_id = r.id`
 
 interface Taken {
   id: string
@@ -137,8 +141,9 @@ export async function moveCopies(
 ): Promise<RotationStep | undefined> {
   const sealing = await client.query('select from keys where id = $1 and sealing for share', [rotation.toKey])
   if (!sealing.rowCount) throw new RotationEnded()
-  const taken = await take(client, rotation, after, limit)
-  if (taken.length === 0) return undefined
+  const found = await take(client, rotation, after, limit)
+  if (found.length === 0) return undefined
+  const taken = await holdCredentials(client, found)
   const resealed = await reseal(
     taken.map(({ id, keyId, sealed, credentialId, version, workspace }) => ({
       keyId,
@@ -160,7 +165,6 @@ export async function moveCopies(
     values: [
       good.map(({ copy }) => copy.id),
       good.map(({ newId }) => newId),
-      good.map(({ copy }) => copy.sealed),
       good.map(({ token }) => token),
       good.map(({ copy }) => copy.state),
       rotation.toKey,
@@ -168,29 +172,49 @@ export async function moveCopies(
   })
   const moved = rowCount ?? 0
   const skipped = good.length - moved
-  const failures: RotationFailure[] = failed.map(({ copy: { workspace, credential, version }, code }) => {
-    return { workspace, credential, version, code }
-  })
-  await client.query(
-    `insert into rotation_failures (rotation_id, copy_id, workspace, credential, version, code)
-     select $1, * from unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[]) on conflict do nothing`,
-    [
-      rotation.id,
-      failed.map(({ copy }) => copy.id),
-      failures.map((failure) => failure.workspace),
-      failures.map((failure) => failure.credential),
-      failures.map((failure) => failure.version),
-      failures.map((failure) => failure.code),
-    ],
-  )
+  if (failed.length > 0) await insertFailures(client, rotation.id, failed)
   const counted = await client.query(
     `update rotations set moved = moved + $2, skipped = skipped + $3, failed = failed + $4
      where id = $1 and state = 'running'`,
     [rotation.id, moved, skipped, failed.length],
   )
   if (!counted.rowCount) throw new RotationEnded()
-  const last = taken.at(-1)!
+  const failures = failed.map(({ copy: { workspace, credential, version }, code }) => {
+    return { workspace, credential, version, code }
+  })
+  const last = found.at(-1)!
   return { moved, skipped, failures, last: { keyId: last.keyId, id: last.id } }
+}
+
+// Whoever writes, drops or purges copies holds their credential first. Without this, a purge that waited for a copy would
+// not see the one that has replaced it meanwhile. Those that somebody holds are left for the next pass.
+async function holdCredentials(client: Client, taken: Taken[]): Promise<Taken[]> {
+  const { rows } = await client.query({
+    name: 'hold credentials',
+    text: `select c.id from credentials c where c.id = any ($1) for key share skip locked`,
+    values: [taken.map((copy) => copy.credentialId)],
+  })
+  const held = new Set(rows.map((row) => row.id))
+  return taken.filter((copy) => copy.workspace === GONE || held.has(copy.credentialId))
+}
+
+async function insertFailures(
+  client: Client,
+  rotationId: string,
+  failed: readonly { copy: Taken; code: ProblemCode }[],
+): Promise<void> {
+  await client.query(
+    `insert into rotation_failures (rotation_id, copy_id, workspace, credential, version, code)
+     select $1, * from unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[]) on conflict do nothing`,
+    [
+      rotationId,
+      failed.map(({ copy }) => copy.id),
+      failed.map(({ copy }) => copy.workspace),
+      failed.map(({ copy }) => copy.credential),
+      failed.map(({ copy }) => copy.version),
+      failed.map(({ code }) => code),
+    ],
+  )
 }
 
 /** The rotation was cancelled while a batch was under way: the batch is taken back. */
