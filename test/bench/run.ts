@@ -1,5 +1,5 @@
 // npm run bench: DESIGN.md section 7, every figure beside its references from the same run. `--json FILE` keeps the rows.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -9,16 +9,10 @@ import { removeEmbeddedServer, startEmbeddedServer } from '../../src/postgres/em
 import { setUpEmbedded } from '../../src/postgres/embedded-setup.ts'
 import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
 import { fill, type Filled } from './fill.ts'
+import { rotation } from './rotation.ts'
+import type { Row } from './rows.ts'
+import { absolute, atLeast, median, table } from './rows.ts'
 import { load, residentMiB, startScript, startService, type Started } from './processes.ts'
-
-interface Row {
-  work: string
-  measured: string
-  reference: string
-  ratio?: number
-  mustReach: string
-  reached: boolean
-}
 
 const { values: options } = parseArgs({
   options: {
@@ -34,41 +28,60 @@ const PORT = Number(options.port)
 const CONNECTIONS = 64
 const CREDENTIALS = 20_000
 const VALUE_BYTES = 1024
+const COPIES = 100_000
 const BATCH = 20
 const MEMORY_MIB_MAX = 130
 
 const directory = await mkdtemp(join(tmpdir(), 'strongroom-bench-'))
-const dataDirectory = join(directory, 'database')
+const places: string[] = []
 try {
   const rows = await bench()
-  print(rows)
+  process.stdout.write(table(rows))
   if (options.json) await writeFile(options.json, `${JSON.stringify({ rows }, null, 2)}\n`)
   process.exitCode = rows.every((row) => row.reached) ? 0 : 1
 } finally {
-  await removeEmbeddedServer(dataDirectory).catch((error) => process.stderr.write(`${error.message}\n`))
+  for (const place of places) await removeEmbeddedServer(place)
   await rm(directory, { recursive: true, force: true })
 }
 
 async function bench(): Promise<Row[]> {
   const first = await firstStart()
-  const { mkdir } = await import('node:fs/promises')
-  await mkdir(dataDirectory, { recursive: true, mode: 0o700 })
-  const server = await startEmbeddedServer({ dataDirectory })
+  const [one, two] = [await filledLedger('leases', CREDENTIALS), await filledLedger('rotation', COPIES)]
   try {
-    const { ownerUrl, serviceUrl } = await setUpEmbedded(server)
-    await upgradeDatabase(ownerUrl, serviceUrl)
-    const key = FernetKey.generate().text.reveal()
-    const superuserUrl = new URL(server.superuserUrl)
-    superuserUrl.pathname = '/strongroom'
-    const filled = await fill(superuserUrl.href, [key], {
-      callers: CONNECTIONS,
-      credentials: CREDENTIALS,
-      bytes: VALUE_BYTES,
-    })
-    const env = { STRONGROOM_DATABASE_URL: serviceUrl.reveal(), STRONGROOM_KEYS: key }
-    return [...(await leases(env, filled)), ...(await starts(env)), first]
+    const env = { STRONGROOM_DATABASE_URL: one.databaseUrl, STRONGROOM_KEYS: one.keys[1] }
+    const rows = [...(await leases(env, one.filled)), ...(await starts(env)), first]
+    return [...rows, ...(await rotation(two, PORT, Math.min(ROUNDS, 3)))]
   } finally {
-    await server.stop()
+    await one.server.stop()
+    await two.server.stop()
+  }
+}
+
+/** A database of its own on the bench's server, filled under the second of two keys. */
+async function filledLedger(name: string, credentials: number) {
+  const place = join(directory, name)
+  places.push(place)
+  await mkdir(place, { recursive: true, mode: 0o700 })
+  const server = await startEmbeddedServer({ dataDirectory: place })
+  const { ownerUrl, serviceUrl } = await setUpEmbedded(server)
+  await upgradeDatabase(ownerUrl, serviceUrl)
+  const superuserUrl = new URL(server.superuserUrl)
+  superuserUrl.pathname = '/strongroom'
+  const pair = [FernetKey.generate(), FernetKey.generate()] as const
+  const keys: [string, string] = [pair[0].text.reveal(), pair[1].text.reveal()]
+  const filled = await fill(superuserUrl.href, [keys[1]], {
+    callers: CONNECTIONS,
+    credentials,
+    bytes: VALUE_BYTES,
+  })
+  return {
+    server,
+    databaseUrl: serviceUrl.reveal(),
+    ownerUrl: ownerUrl.reveal(),
+    superuserUrl: superuserUrl.href,
+    keys,
+    keyIds: [pair[0].key.id, pair[1].key.id] as [string, string],
+    filled,
   }
 }
 
@@ -122,9 +135,9 @@ async function leases(env: Record<string, string>, filled: Filled): Promise<Row[
   const work = `lease, local store, ${CONNECTIONS} connections, 64 tokens, 20,000 credentials of 1 KiB`
   const measured = `${leaseRate}/s, p99 ${median(p99)} ms`
   return [
-    ratioRow(work, measured, `bare Fastify POST ${bareRate}/s`, leaseRate! / bareRate!, 0.4),
-    ratioRow(work, measured, `one transaction a request ${oneRate}/s`, leaseRate! / oneRate!, 4),
-    ratioRow(
+    atLeast(work, measured, `bare Fastify POST ${bareRate}/s`, leaseRate! / bareRate!, 0.4),
+    atLeast(work, measured, `one transaction a request ${oneRate}/s`, leaseRate! / oneRate!, 4),
+    atLeast(
       `batch lease of ${BATCH}`,
       `${batchRate} values/s`,
       `single leases ${leaseRate}/s`,
@@ -165,13 +178,8 @@ async function starts(env: Record<string, string>): Promise<Row[]> {
   }
   const [startMs, memoryMiB] = [median(times), median(memory)]
   return [
-    absoluteRow('start to ready, existing database', `${startMs} ms`, '≤ 500 ms', startMs <= 500),
-    absoluteRow(
-      'memory, idle',
-      `${memoryMiB} MiB RSS`,
-      '≤ 130 MB RSS',
-      memoryMiB * 1.048576 <= MEMORY_MIB_MAX,
-    ),
+    absolute('start to ready, existing database', `${startMs} ms`, '≤ 500 ms', startMs <= 500),
+    absolute('memory, idle', `${memoryMiB} MiB RSS`, '≤ 130 MB RSS', memoryMiB * 1.048576 <= MEMORY_MIB_MAX),
   ]
 }
 
@@ -185,36 +193,10 @@ async function firstStart(): Promise<Row> {
     await service.stop()
     await removeEmbeddedServer(fresh)
   }
-  return absoluteRow(
+  return absolute(
     'start to ready, embedded, first time',
     `${median(times)} ms`,
     '≤ 5000 ms',
     median(times) <= 5000,
-  )
-}
-
-function median(of: number[]): number {
-  const sorted = [...of].sort((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)]!
-}
-
-function ratioRow(work: string, measured: string, reference: string, ratio: number, least: number): Row {
-  const rounded = Number(ratio.toFixed(2))
-  return { work, measured, reference, ratio: rounded, mustReach: `≥ ${least} ×`, reached: rounded >= least }
-}
-
-function absoluteRow(work: string, measured: string, mustReach: string, reached: boolean): Row {
-  return { work, measured, reference: '', mustReach, reached }
-}
-
-function print(rows: Row[]): void {
-  const lines = rows.map((row) =>
-    [row.work, row.measured, row.reference, row.ratio ?? '', row.mustReach, row.reached ? 'yes' : 'NO'].join(
-      ' | ',
-    ),
-  )
-  const head = ['work', 'measured', 'reference', 'ratio', 'must reach', 'reached'].join(' | ')
-  process.stdout.write(
-    `| ${head} |\n|${' --- |'.repeat(6)}\n${lines.map((line) => `| ${line} |`).join('\n')}\n`,
   )
 }
