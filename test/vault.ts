@@ -4,6 +4,7 @@ import { v7 } from 'uuid'
 import { Acts } from '../src/core/acts.ts'
 import { makeAdministrator } from '../src/core/administrator.ts'
 import type { AuditEvent } from '../src/core/audit.ts'
+import { ROOT_STREAM } from '../src/core/audit-verify.ts'
 import { AuditTrail, Keys } from '../src/core/audit-trail.ts'
 import type { Call, Caller, PresentedToken } from '../src/core/calls.ts'
 import { Credentials } from '../src/core/credentials.ts'
@@ -29,6 +30,7 @@ import type { TestGround } from './ground.ts'
 
 /** What a test may set; the rest is as in service, but faster where somebody waits. */
 export interface VaultTuning {
+  /** For leases; all else has time enough on a busy machine. */
   deadlineMs: number
   lanes: number
   lineMax: number
@@ -49,7 +51,7 @@ export interface VaultTuning {
 }
 
 const TUNING: VaultTuning = {
-  deadlineMs: 2000,
+  deadlineMs: 5000,
   lanes: 2,
   lineMax: 4096,
   batchMax: 256,
@@ -120,11 +122,11 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     onSettleError: () => {},
   })
   t.teardown(() => leaseGrants.close())
-  const call = (): Call => ({
+  const call = (deadlineMs = 10_000): Call => ({
     requestId: v7(),
     address: '192.0.2.1',
     operation: 'test',
-    deadlineAt: performance.now() + tuning.deadlineMs,
+    deadlineAt: performance.now() + deadlineMs,
   })
   const whoShows = async (text: Secret): Promise<Caller> =>
     (await ledger.authenticate(parseToken(text.reveal())!, call().deadlineAt))!
@@ -152,7 +154,6 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     leaseGrants,
     leases: new Leases(acts),
     ledger,
-    leaseWriters,
     roles,
     sealer,
     sweep: new Sweep(ledger, { ...tuning, batch: tuning.sweepBatch }),
@@ -160,6 +161,8 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     workspace,
     workspaces,
 
+    /** Where the streams of the lease statements stand. */
+    leaseHeads: () => leaseWriters.heads().filter((head) => head.stream !== ROOT_STREAM),
     /** Makes an identity `name` whose only role, of the same name, has these grants; and a token for it. */
     async identityWith(grants: Grant[] = [ALL], name = someName()): Promise<Someone> {
       await roles.put(call(), admin, name, grants)
@@ -174,7 +177,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     update: (by: Someone, name: string, value: string, ifMatch?: number) =>
       values.put(call(), by.caller, workspace, name, new Secret(value), ifMatch),
     lease: (by: Someone, credential: string, more: Partial<LeaseRequest> = {}) =>
-      leaseGrants.lease(call(), by.token, { workspace, credential, ...more }),
+      leaseGrants.lease(call(tuning.deadlineMs), by.token, { workspace, credential, ...more }),
     /** The lease as its own worker sees it. */
     leaseState: async (by: Someone, id: string) => (await new Leases(acts).read(call(), by.caller, id)).state,
   }

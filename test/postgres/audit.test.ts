@@ -141,7 +141,7 @@ async function fiveLeases(t: Test, kept: 'with heads' | 'without heads' = 'witho
   await vault.create(worker, 'orders')
   for (let n = 0; n < 5; n++) await vault.lease(worker, 'orders', { runId: `run-${n}` })
   const heads = vault.ledger.heads()
-  const leased = vault.leaseWriters.heads()[0]!.stream
+  const leased = vault.leaseHeads()[0]!.stream
   const clean = await verifyStreams(vault.ledger, {}, heads)
   t.match(clean, { valid: true, anchored: true })
   t.equal(clean.streams.find((one) => one.stream === leased)!.events, 5)
@@ -234,7 +234,7 @@ t.test('a verification of a time counts what was recorded in it', async (t) => {
   const worker = await vault.identityWith()
   await vault.create(worker, 'orders')
   const { lease } = await vault.lease(worker, 'orders')
-  const [stream] = vault.leaseWriters.heads()
+  const [stream] = vault.leaseHeads()
   const events = async (range: { from?: Date; to?: Date }) =>
     (await verifyStreams(vault.ledger, range, [])).streams.find((one) => one.stream === stream!.stream)!
       .events

@@ -37,7 +37,7 @@ async function overtaken(t: Test, vault: Vault, worker: Someone, revoke: () => P
   const lock = await anotherSession(t, ground)
   await lock.query('begin')
   await lock.query('select from audit_streams where stream = any ($1) for update', [
-    vault.leaseWriters.heads().map((head) => head.stream),
+    vault.leaseHeads().map((head) => head.stream),
   ])
   const overtaken = vault.lease(worker, 'orders', { runId: 'overtaken' })
   overtaken.catch(() => {})

@@ -15,8 +15,9 @@ async function overTheWire(t: Test, tuned: Partial<VaultTuning> = {}) {
   const vault = await openVault(t, ground, { leaseUrl: proxy.url, workspace: someName(), ...tuned })
   const worker = await vault.identityWith()
   await vault.create(worker, 'orders')
-  const first = await vault.lease(worker, 'orders')
-  const [stream] = vault.leaseWriters.heads()
+  const request = { workspace: vault.workspace, credential: 'orders' }
+  const first = await vault.leaseGrants.lease(vault.call(), worker.token, request)
+  const [stream] = vault.leaseHeads()
   return { proxy, vault, worker, first: first.lease.id, stream: stream!.stream }
 }
 
@@ -58,9 +59,10 @@ t.test(
 
     const after = await vault.lease(worker, 'orders')
     t.equal(await vault.leaseState(worker, after.lease.id), 'active')
-    const [next] = vault.leaseWriters.heads()
-    t.not(next!.stream, stream, 'the writer opened another stream')
-    t.equal(vault.leaseWriters.heads().length, 1, 'and forgot the one that was cut')
+    const streams = () => vault.leaseHeads().map((head) => head.stream)
+    t.ok(streams().includes(stream), 'the head of the stream that was cut is told a last time')
+    t.equal(streams().length, 1, 'the writer opened another stream')
+    t.not(streams()[0], stream)
     const [opening] = (await eventsIn(ground, `stream = '${ROOT_STREAM}'`)).slice(-1)
     const { heads } = JSON.parse(opening!.detail!)
     const [head] = await ground.sql(
