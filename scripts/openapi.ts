@@ -16,7 +16,7 @@ interface Part {
 const FILE = new URL('../openapi.yaml', import.meta.url)
 
 // No other route is called, so nothing behind the routes is needed.
-const nothing = { deadlineSeconds: 2, rateLimit: 1 } as HttpDeps
+const nothing = { deadlineSeconds: 2, rateLimit: 1, onAnswered: () => {} } as unknown as HttpDeps
 
 /** The document of both listeners: what they share stands there once. */
 async function documentText(): Promise<string> {

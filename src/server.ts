@@ -3,7 +3,7 @@ import type { Secret } from './core/secret.ts'
 import { StartRefused } from './core/start-refused.ts'
 import { prepareGround } from './data-directory.ts'
 import type { Logger } from './log.ts'
-import type { Tuning } from './wire.ts'
+import type { Tuning } from './tuning.ts'
 import { wire } from './wire.ts'
 
 /** A service that listens. */

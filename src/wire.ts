@@ -12,12 +12,14 @@ import { Keyring } from './core/keyring.ts'
 import { LastUse } from './core/last-use.ts'
 import { LeaseGrants } from './core/lease-grants.ts'
 import { Leases } from './core/leases.ts'
+import { Measures } from './core/measures.ts'
 import { Roles } from './core/roles.ts'
 import { RotationWorker } from './core/rotation-worker.ts'
 import { Rotations } from './core/rotations.ts'
 import { Sealer } from './core/sealer.ts'
 import type { Secret } from './core/secret.ts'
 import { ownCall, Sweep } from './core/sweep.ts'
+import { Tally } from './core/tally.ts'
 import { Values } from './core/values.ts'
 import { Workspaces } from './core/workspaces.ts'
 import { buildAdminApp } from './http/admin-app.ts'
@@ -30,51 +32,11 @@ import { registerProcess } from './postgres/key-register.ts'
 import { PostgresLedger } from './postgres/ledger.ts'
 import { checkDatabase } from './postgres/start-checks.ts'
 import { Writers } from './postgres/writers.ts'
+import { Metrics } from './metrics.ts'
 import { ResealThread } from './reseal-thread.ts'
 import { RingKeeper } from './ring-keeper.ts'
-
-/** What waits, and how much may wait: an operator has no use for these, tests do. */
-export interface Tuning {
-  sweepEveryMs: number
-  headsEveryMs: number
-  /** How often the keys' file is read and the process registered. */
-  aliveEveryMs: number
-  rotationEveryMs: number
-  rotationBatch: number
-  rotationLanes: number
-  lastUseEveryMs: number
-  healthMaxAgeMs: number
-  /** How long a deleted credential can be restored. */
-  recoverySeconds: number
-  copyGraceSeconds: number
-  leaseRetentionSeconds: number
-  versionsKept: number
-  leaseLanes: number
-  leaseLineMax: number
-  leaseBatchMax: number
-  judgementMsMax: number
-  settleEveryMs: number
-}
-
-const TUNING: Tuning = {
-  sweepEveryMs: 60_000,
-  headsEveryMs: 60_000,
-  aliveEveryMs: 1_000,
-  rotationEveryMs: 500,
-  rotationBatch: 500,
-  rotationLanes: 2,
-  lastUseEveryMs: 1_000,
-  healthMaxAgeMs: 1_000,
-  recoverySeconds: 7 * 24 * 3600,
-  copyGraceSeconds: 60,
-  leaseRetentionSeconds: 3600,
-  versionsKept: 10,
-  leaseLanes: 2,
-  leaseLineMax: 4096,
-  leaseBatchMax: 256,
-  judgementMsMax: 500,
-  settleEveryMs: 1_000,
-}
+import type { Tuning } from './tuning.ts'
+import { TUNING } from './tuning.ts'
 
 // The lease statement joins by indexes whatever the size of the tables: for small ones the planner would rather scan.
 const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
@@ -178,6 +140,16 @@ export async function wire(
   })
   const health = new Health(() => checkHealth(readers, knowsKey), tuning.healthMaxAgeMs)
 
+  const requests = new Tally()
+  const formRefusals = new Tally()
+  const metrics = new Metrics({
+    measures: new Measures(acts),
+    requests,
+    formRefusals,
+    leases: leaseGrants,
+    failedAuthentications: () => failures.count,
+  })
+
   const deps = {
     authenticate: async (...of: Parameters<typeof ledger.authenticate>) => {
       const caller = await ledger.authenticate(...of)
@@ -185,6 +157,8 @@ export async function wire(
       return caller
     },
     onAuthenticationFailed: (call: Parameters<typeof failures.note>[0]) => failures.note(call),
+    onAnswered: (operation: string, status: number) => requests.add(operation, String(status)),
+    onFormRefused: (operation: string) => formRefusals.add(operation),
     credentials: new Credentials(acts, values, v7),
     values,
     leases: new Leases(acts),
@@ -196,6 +170,7 @@ export async function wire(
     rotations: new Rotations(acts, sealer),
     auditTrail: new AuditTrail(acts, ledger),
     health: () => health.report(),
+    metrics,
     log,
     deadlineSeconds: config.deadlineSeconds,
     rateLimit: config.rateLimit,

@@ -10,13 +10,20 @@ export class FailedAuthentications {
   readonly #onError: (error: unknown) => void
   #minute = 0
   #addresses = new Set<string>()
+  #count = 0
 
   constructor(ledger: Ledger, onError: (error: unknown) => void) {
     this.#ledger = ledger
     this.#onError = onError
   }
 
+  /** All of this process since its start, recorded singly or not. */
+  get count(): number {
+    return this.#count
+  }
+
   note(call: Call): void {
+    this.#count++
     const minute = Math.floor(Date.now() / MINUTE_MS)
     if (minute !== this.#minute) {
       this.#minute = minute

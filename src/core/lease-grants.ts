@@ -8,6 +8,7 @@ import type { Lease } from './records.ts'
 import { isCredentialName, isSlug } from './names.ts'
 import type { Sealer } from './sealer.ts'
 import type { Secret } from './secret.ts'
+import { Tally } from './tally.ts'
 
 export interface LeaseRequest {
   workspace: string
@@ -46,6 +47,8 @@ export class LeaseGrants {
   readonly #sealer: Sealer
   readonly #options: LeaseGrantsOptions
   readonly #commits: GroupCommit<LeaseAsk, { verdict: LeaseVerdict; beganAt: number }>
+  /** Leases that were not granted, by the code of the reason. */
+  readonly refusals = new Tally()
   #granted = 0
   readonly #timers = new Set<NodeJS.Timeout>()
 
@@ -102,6 +105,11 @@ export class LeaseGrants {
     return this.#granted
   }
 
+  /** Requests that wait for the next statement. */
+  get waiting(): number {
+    return this.#commits.waiting
+  }
+
   /** Ends what waits for a timer; leases of unknown outcome stay as they are. */
   close(): void {
     for (const timer of this.#timers) clearTimeout(timer)
@@ -114,9 +122,11 @@ export class LeaseGrants {
     const ask: LeaseAsk = { ...request, workspace, credential, leaseId: this.#options.newId(), token, call }
     try {
       const { verdict, beganAt } = await this.#commits.submit(ask)
-      if (!verdict.granted) return new Refusal(verdict.code, verdict.inWorkspace)
-      return await this.#release(ask, verdict, beganAt)
+      if (verdict.granted) return await this.#release(ask, verdict, beganAt)
+      this.refusals.add(verdict.code)
+      return new Refusal(verdict.code, verdict.inWorkspace)
     } catch (error) {
+      this.refusals.add(error instanceof VaultError ? error.code : 'internal')
       if (error instanceof VaultError) return error
       throw error
     }

@@ -6,6 +6,7 @@ import type { HttpDeps } from './http-deps.ts'
 import { identityComponents, identityRoutes } from './identities.ts'
 import { keyComponents, keyRoutes } from './keys.ts'
 import { leaseRevocationComponents, leaseRevocationRoutes } from './lease-revocations.ts'
+import { metricsComponents, metricsRoutes } from './metrics.ts'
 import { rotationComponents, rotationRoutes } from './rotations.ts'
 import { roleComponents, roleRoutes } from './roles.ts'
 import { tokenComponents, tokenRoutes } from './tokens.ts'
@@ -24,6 +25,7 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
         { name: 'identities', description: 'Who may call, and with which tokens.' },
         { name: 'keys', description: 'What seals values.' },
         { name: 'leases', description: 'Timed, recorded rights to one version of one credential.' },
+        { name: 'health', description: 'The service in numbers.' },
         { name: 'audit', description: 'What was done, by whom, chained by hash.' },
       ],
     },
@@ -37,6 +39,7 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
       ...rotationComponents,
       ...leaseRevocationComponents,
       ...auditComponents,
+      ...metricsComponents,
     ],
     rateLimit: 0,
     routes: ({ gate }) => [
@@ -48,6 +51,7 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
       rotationRoutes(deps),
       leaseRevocationRoutes(deps),
       auditRoutes(deps, gate),
+      metricsRoutes(deps),
     ],
   })
 }

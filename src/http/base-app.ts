@@ -123,6 +123,7 @@ async function answerError(
     }
   }
   if (fault.code === 'unauthenticated' && caller) deps.onAuthenticationFailed(caller.call)
+  if (isFormFault(fault) && caller) deps.onFormRefused(caller.call.operation)
   logFault(deps.log, request, fault)
   return sendProblem(request, reply, fault)
 }

@@ -128,11 +128,15 @@ export class Gate {
   /** The last thing before an answer leaves. */
   readonly release: onSendHookHandler = (request, reply, payload, done) => {
     const caller = requestCallerOf(request)
-    if (!caller) return done(null, payload)
+    const leave = (): void => {
+      this.#deps.onAnswered(caller?.call.operation ?? 'none', reply.statusCode)
+      done(null, payload)
+    }
+    if (!caller) return leave()
     clearTimeout(caller.timer)
     const stale = caller.known && performance.now() - caller.judgedAt > JUDGEMENT_MS_MAX
-    if (!stale || reply.statusCode >= 400) return done(null, payload)
-    this.#judgeAgain(request).then(() => done(null, payload), done)
+    if (!stale || reply.statusCode >= 400) return leave()
+    this.#judgeAgain(request).then(leave, done)
   }
 
   readonly #limitRate: preHandlerHookHandler = (request, _reply, done) => {

@@ -22,6 +22,10 @@ export interface HttpDeps {
   authenticate(token: PresentedToken, deadlineAt: number): Promise<Caller | undefined>
   /** Told of each call whose token opens nothing. */
   onAuthenticationFailed(call: Call): void
+  /** Told of each answer's operation (`none` where the path has none) and status, to count them. */
+  onAnswered(operation: string, status: number): void
+  /** Told of each authenticated call that was refused for its form: it is counted and no event. */
+  onFormRefused(operation: string): void
   credentials: Credentials
   values: Values
   leases: Leases
@@ -33,6 +37,8 @@ export interface HttpDeps {
   rotations: Rotations
   auditTrail: AuditTrail
   health(): Promise<Health>
+  /** What Prometheus reads. */
+  metrics: { text(call: Call, caller: Caller): Promise<string> }
   log: Pick<FastifyBaseLogger, 'error' | 'warn'>
   deadlineSeconds: number
   /** Credentials a second for one token; 0 for no limit. */

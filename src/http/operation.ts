@@ -29,6 +29,8 @@ export interface OperationConfig {
 export interface Answer {
   description: string
   schema?: Schema
+  /** What the body is, if not JSON. */
+  mediaType?: string
   /** Names of headers beside those that every answer has. */
   headers?: readonly ('etag' | 'location')[]
 }
@@ -50,6 +52,8 @@ export interface Operation {
   /** Beside those that each route of its kind has. */
   codes?: readonly ProblemCode[]
 }
+
+const JSON_TYPE = 'application/json'
 
 const HEADERS = {
   'x-request-id': { type: 'string', description: 'Our own name for this request.' },
@@ -84,12 +88,14 @@ export function operation(one: Operation): RouteShorthandOptions {
 
 function responses(answers: Record<number, Answer>, codes: readonly ProblemCode[]): Record<string, unknown> {
   const response: Record<string, unknown> = {}
-  for (const [status, { description, schema, headers = [] }] of Object.entries(answers)) {
+  for (const [status, { description, schema, mediaType = JSON_TYPE, headers = [] }] of Object.entries(
+    answers,
+  )) {
     const shown = Object.fromEntries(
       (['x-request-id', ...headers] as const).map((name) => [name, HEADERS[name]]),
     )
     response[status] = schema
-      ? { description, headers: shown, content: { 'application/json': { schema } } }
+      ? { description, headers: shown, content: { [mediaType]: { schema } } }
       : { description, headers: shown, type: 'null' }
   }
   for (const [status, description] of codesByStatus(codes)) {

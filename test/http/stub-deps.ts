@@ -77,11 +77,14 @@ export function stubDeps(
     'identities',
     'keys',
     'auditTrail',
+    'metrics',
   ]
   const stubs = services.map((service) => [service, stub(service, answers, seen)])
   const deps = {
     authenticate: async (token: PresentedToken) => (token.digest.equals(good.digest) ? caller : undefined),
     onAuthenticationFailed: (call: { operation: string }) => seen.failedAuthentications.push(call.operation),
+    onAnswered: () => {},
+    onFormRefused: () => {},
     health: async () => ({ ready: true, checks: { database: 'ok' } }),
     log: {
       error: (...args: unknown[]) => seen.logged.push(args),

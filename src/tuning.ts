@@ -1,0 +1,43 @@
+/** What waits, and how much may wait: an operator has no use for these, tests do. */
+export interface Tuning {
+  sweepEveryMs: number
+  headsEveryMs: number
+  /** How often the keys' file is read and the process registered. */
+  aliveEveryMs: number
+  rotationEveryMs: number
+  rotationBatch: number
+  rotationLanes: number
+  lastUseEveryMs: number
+  healthMaxAgeMs: number
+  /** How long a deleted credential can be restored. */
+  recoverySeconds: number
+  copyGraceSeconds: number
+  leaseRetentionSeconds: number
+  versionsKept: number
+  leaseLanes: number
+  leaseLineMax: number
+  leaseBatchMax: number
+  judgementMsMax: number
+  settleEveryMs: number
+}
+
+/** As the service runs. */
+export const TUNING: Tuning = {
+  sweepEveryMs: 60_000,
+  headsEveryMs: 60_000,
+  aliveEveryMs: 1_000,
+  rotationEveryMs: 500,
+  rotationBatch: 500,
+  rotationLanes: 2,
+  lastUseEveryMs: 1_000,
+  healthMaxAgeMs: 1_000,
+  recoverySeconds: 7 * 24 * 3600,
+  copyGraceSeconds: 60,
+  leaseRetentionSeconds: 3600,
+  versionsKept: 10,
+  leaseLanes: 2,
+  leaseLineMax: 4096,
+  leaseBatchMax: 256,
+  judgementMsMax: 500,
+  settleEveryMs: 1_000,
+}
