@@ -132,7 +132,7 @@ export class ClientLoad {
         continue
       }
       const url = `${this.#credentials}/${written.credential}/leases`
-      const { status, body } = await this.#call('POST', url, { version: written.version })
+      const { status, body } = await this.#call('POST', url, { version: written.version, run_id: 'load' })
       if (status !== 201) continue
       leases.push({ id: body.lease.id, ...written, version: body.lease.version, value: body.value })
     }
