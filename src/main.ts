@@ -4,6 +4,7 @@ import type { Command, Terminal } from './cli/command.ts'
 import { CommandFailed, ExitCode, oneLine, UsageError } from './cli/command.ts'
 import { ServiceClient, ServiceProblem, ServiceUnreachable } from './cli/service-client.ts'
 import { ConfigError, operatorToken, readClientConfig, readConfig } from './config.ts'
+import { VaultError } from './core/errors.ts'
 import { StartRefused } from './core/start-refused.ts'
 
 interface Entry {
@@ -24,6 +25,11 @@ const COMMANDS: Record<string, Entry> = {
     async () => undefined,
   ),
   audit: entry('verify the audit trail', () => import('./cli/audit.ts'), auditGround),
+  'rotate-keys': entry(
+    'move everything onto another key',
+    () => import('./cli/rotate-keys.ts'),
+    rotateGround,
+  ),
   lease: entry('lease a credential and print its value', () => import('./cli/lease.ts'), clientGround),
   put: entry('keep a credential, read from standard input', () => import('./cli/put.ts'), clientGround),
 }
@@ -89,18 +95,20 @@ async function explain(error: unknown, name: string | undefined): Promise<number
     return ExitCode.unreachable
   }
   const { describeError } = await import('./log.ts')
+  const unreachable = (why: string): number => {
+    say(`the database cannot be reached (${why})`)
+    return ExitCode.unreachable
+  }
   for (let cause = error, depth = 0; cause instanceof Error && depth < 5; cause = cause.cause, depth++) {
     const { code = '', syscall } = cause as NodeJS.ErrnoException
-    if (UNREACHABLE.test(code) || (code === 'ENOENT' && syscall === 'connect')) {
-      say(`the database cannot be reached (${code})`)
-      return ExitCode.unreachable
-    }
+    if (UNREACHABLE.test(code) || (code === 'ENOENT' && syscall === 'connect')) return unreachable(code)
     if (syscall === 'listen') {
       say(cause.message)
       return ExitCode.configuration
     }
   }
   const { type, message } = describeError(error)
+  if (error instanceof VaultError && error.code === 'unavailable') return unreachable('it does not answer')
   say(message || type)
   return ExitCode.failed
 }
@@ -155,6 +163,12 @@ async function auditGround() {
   return { admin: new ServiceClient(config.adminUrl, operatorToken(config)) }
 }
 
+async function rotateGround() {
+  const config = readClientConfig()
+  const admin = new ServiceClient(config.adminUrl, operatorToken(config))
+  return { admin, ...(config.keysFile !== undefined && { keysFile: config.keysFile }) }
+}
+
 const terminal: Terminal = {
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(text),
@@ -165,6 +179,9 @@ const terminal: Terminal = {
   },
   get inputIsTyped() {
     return process.stdin.isTTY === true
+  },
+  get screen() {
+    return process.stdout.isTTY ? process.stdout : undefined
   },
   style: (format, text) => styleText(format, text, { stream: process.stdout }),
   onSignal(told) {

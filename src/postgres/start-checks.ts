@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { StartRefused } from '../core/start-refused.ts'
-import type { Connections } from './connections.ts'
+import { sqlState, type Connections } from './connections.ts'
 
 /** Where the SQL files lie, beside `src/`. */
 export const MIGRATIONS_DIRECTORY = new URL('../../migrations/', import.meta.url)
@@ -18,7 +18,7 @@ export function knownMigrations(): string[] {
  * @throws StartRefused with every fault
  */
 export async function checkDatabase(connections: Connections, production: boolean): Promise<void> {
-  const faults = await connections.run(performance.now() + CHECK_DEADLINE_MS, async (client) => {
+  const checked = connections.run(performance.now() + CHECK_DEADLINE_MS, async (client) => {
     const { rows } = await client.query(SETTINGS)
     const settings = rows[0]
     const found: string[] = []
@@ -32,7 +32,16 @@ export async function checkDatabase(connections: Connections, production: boolea
     if (production && schema.length === 0) found.push(...(await roleFaults(client)))
     return found
   })
+  const faults = await checked.catch((error) => [refusalOf(error)])
   if (faults.length > 0) throw new StartRefused(faults.map((fault) => `STRONGROOM_DATABASE_URL: ${fault}`))
+}
+
+/** Why the database lets nobody in by this URL. @throws `error` where it does not say so */
+function refusalOf(error: unknown): string {
+  const state = sqlState((error as Error).cause)
+  if (state?.startsWith('28')) return 'the database refuses the role or its password'
+  if (state === '3D000') return 'there is no database of this name'
+  throw error
 }
 
 const CHECK_DEADLINE_MS = 10_000

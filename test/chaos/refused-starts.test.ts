@@ -1,0 +1,133 @@
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import t from 'tap'
+import { FernetKey } from '../../src/core/fernet.ts'
+import { freshGround } from '../ground.ts'
+import { long } from '../repeat.ts'
+import { onGround, refusedStart, startService, temporaryDirectory } from './service-process.ts'
+
+const ground = await freshGround(t)
+const env = onGround(ground)
+// The first start writes the key that the ledger then names.
+await (await startService(t, env)).end('SIGTERM')
+const otherKey = FernetKey.generate().text.reveal()
+
+/** A start that ends with the code, and with one line for people that says why. */
+async function refuses(t: Test, more: Record<string, string>, code: number, why: RegExp): Promise<void> {
+  const ended = await refusedStart(t, { ...env, ...more })
+  t.equal(ended.code, code)
+  t.match(ended.err, why)
+  t.equal(ended.err.split('\n').length, 2, ended.err)
+  t.notMatch(ended.err, otherKey)
+  t.notMatch(ended.err, new URL(ground.databaseUrl.reveal()).password)
+}
+
+/** Something that takes connections and never says a word. */
+async function silentServer(t: Test): Promise<number> {
+  const server = createServer(() => {})
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  return (server.address() as AddressInfo).port
+}
+
+t.test('another key than the one that the ledger names is refused', async (t) => {
+  await refuses(
+    t,
+    { STRONGROOM_KEYS: otherKey },
+    78,
+    /^strongroom: STRONGROOM_KEYS: .* lacks the key [0-9a-f]{32}/,
+  )
+})
+
+t.test('no key is refused, and so is an empty one', async (t) => {
+  for (const keys of ['', '# none'])
+    await refuses(t, { STRONGROOM_KEYS: keys }, 78, /^strongroom: STRONGROOM_KEYS: /)
+  await refuses(t, { STRONGROOM_KEYS: 'not a key' }, 78, /^strongroom: STRONGROOM_KEYS: .*not a Fernet key/)
+})
+
+t.test('an older and a newer schema are refused', async (t) => {
+  await ground.sql(`insert into strongroom_migrations (name, run_on) values ('0999_future', now())`)
+  await refuses(
+    t,
+    {},
+    78,
+    /^strongroom: STRONGROOM_DATABASE_URL: .* newer than this version \(has 0999_future\)/,
+  )
+  await ground.sql(`delete from strongroom_migrations where name = '0999_future'`)
+  const [latest] = await ground.sql('select name from strongroom_migrations order by name desc limit 1')
+  await ground.sql('update strongroom_migrations set name = $2 where name = $1', [latest!.name, '0000_other'])
+  const { code, err } = await refusedStart(t, env)
+  t.equal(code, 78)
+  t.match(err, new RegExp(`STRONGROOM_DATABASE_URL: .* older than this version \\(lacks ${latest!.name}\\)`))
+  await ground.sql('update strongroom_migrations set name = $1 where name = $2', [latest!.name, '0000_other'])
+})
+
+t.test('in production a role that owns the tables is refused, and in development it is not', async (t) => {
+  const owner = { STRONGROOM_DATABASE_URL: ground.ownerUrl.reveal() }
+  const { code, err } = await refusedStart(t, { ...env, ...owner, STRONGROOM_MODE: 'production' })
+  t.equal(code, 78)
+  t.match(err, /STRONGROOM_DATABASE_URL: the service's role owns tables/)
+  t.match(err, /STRONGROOM_DATABASE_URL: the service's role may change audit events/)
+  await (await startService(t, { ...env, ...owner })).end('SIGTERM')
+  await (await startService(t, { ...env, STRONGROOM_MODE: 'production' })).end('SIGTERM')
+})
+
+t.test('in production what leaves this machine in the clear is refused', async (t) => {
+  const production = { STRONGROOM_MODE: 'production' }
+  await refuses(
+    t,
+    { ...production, STRONGROOM_LISTEN: '0.0.0.0:0' },
+    78,
+    /^strongroom: STRONGROOM_LISTEN: .*TLS/,
+  )
+  const far = { STRONGROOM_DATABASE_URL: 'postgres://strongroom:x@db.example/strongroom?sslmode=require' }
+  await refuses(t, { ...production, ...far }, 78, /^strongroom: STRONGROOM_DATABASE_URL: .*verify-full/)
+})
+
+t.test('a port that is taken is refused, by the name of its listener', async (t) => {
+  const taken = `127.0.0.1:${await silentServer(t)}`
+  await refuses(t, { STRONGROOM_LISTEN: taken }, 78, new RegExp(`^strongroom: STRONGROOM_LISTEN: .*${taken}`))
+  const admin = { STRONGROOM_ADMIN_LISTEN: taken }
+  await refuses(t, admin, 78, new RegExp(`^strongroom: STRONGROOM_ADMIN_LISTEN: .*${taken}`))
+})
+
+t.test('a database that is not there, or never says a word, is 69', async (t) => {
+  const unreachable = /^strongroom: the database cannot be reached \(/
+  const silent = await silentServer(t)
+  // The silence takes its ten seconds.
+  const places = ['127.0.0.1:1', '%2Fnowhere', ...(long ? [`127.0.0.1:${silent}`] : [])]
+  for (const place of places) {
+    const url = `postgres://strongroom:x@${place}/strongroom`
+    await refuses(t, { STRONGROOM_DATABASE_URL: url }, 69, unreachable)
+  }
+})
+
+t.test('a database that lets nobody in by this URL is a fault of the URL', async (t) => {
+  const url = new URL(ground.databaseUrl.reveal())
+  url.pathname = '/nothing-here'
+  await refuses(
+    t,
+    { STRONGROOM_DATABASE_URL: url.href },
+    78,
+    /^strongroom: STRONGROOM_DATABASE_URL: there is no database/,
+  )
+  url.password = 'wrong'
+  await refuses(
+    t,
+    { STRONGROOM_DATABASE_URL: url.href },
+    78,
+    /^strongroom: STRONGROOM_DATABASE_URL: .*its password/,
+  )
+})
+
+t.test('a data directory that has a database and no key is refused, and named', async (t) => {
+  const dataDirectory = join(temporaryDirectory(t), 'data')
+  await mkdir(dataDirectory)
+  await writeFile(join(dataDirectory, 'complete'), '')
+  const { code, err } = await refusedStart(t, { STRONGROOM_DATA_DIR: dataDirectory })
+  t.equal(code, 78)
+  t.match(err, new RegExp(`^strongroom: STRONGROOM_DATA_DIR: ${dataDirectory} has a database but no key`))
+})
