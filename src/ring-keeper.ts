@@ -6,6 +6,7 @@ import type { Connections } from './postgres/connections.ts'
 import type { ProcessRegistration } from './postgres/key-register.ts'
 import { forgetProcess, keepProcessAlive, registerProcess } from './postgres/key-register.ts'
 
+/** What the ring is kept in step with. */
 export interface RingKeeperDeps {
   connections: Connections
   sealer: Sealer

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import type { AuditEvent, StreamHead } from './audit.ts'
 
+/** What the verification found in one stream. */
 export interface StreamVerification {
   stream: string
   events: number
@@ -10,6 +11,7 @@ export interface StreamVerification {
   firstBad?: number | undefined
 }
 
+/** What the verification found in all streams. */
 export interface AuditVerification {
   valid: boolean
   /** Whether heads kept elsewhere were given and all of them hold. */
@@ -27,6 +29,7 @@ export interface AuditSource {
 
 const PAGE = 1000
 const NOTHING = '0'.repeat(64)
+/** The stream in which every other one is opened: known from the start. */
 export const ROOT_STREAM = '00000000-0000-0000-0000-000000000000'
 
 /**

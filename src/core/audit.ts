@@ -1,5 +1,6 @@
 import type { ProblemCode } from './errors.ts'
 
+/** How a call ended: `refused` by a rule that the caller can mend, `failed` by us or a store. */
 export type Outcome = 'allowed' | 'refused' | 'failed'
 
 /** What is written down of one call; the call adds its address and request id, the ledger the rest. */
@@ -35,6 +36,7 @@ export interface AuditEvent extends AuditEntry {
   hash: string
 }
 
+/** What a list of events is narrowed by; each that is given must hold. */
 export interface AuditFilter {
   workspace?: string | undefined
   credential?: string | undefined

@@ -13,6 +13,7 @@ import type { Secret } from './secret.ts'
 import type { Values } from './values.ts'
 import { checkVersion } from './values.ts'
 
+/** What a credential is made of. */
 export interface CredentialInput {
   connector: string
   /** JSON text. */

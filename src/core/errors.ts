@@ -43,6 +43,7 @@ export interface FormFault {
   detail: string
 }
 
+/** What an error carries beside its code and its detail. */
 export interface VaultErrorContext {
   /** For `invalid_request` and its kin: each fault in the form. */
   errors?: FormFault[]

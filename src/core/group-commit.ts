@@ -1,6 +1,7 @@
 import { VaultError } from './errors.ts'
 import { OutcomeUnknown } from './ledger.ts'
 
+/** How a group commit works, and on what. */
 export interface GroupCommitOptions<Ask, Answer> {
   /** Statements in flight at once. */
   lanes: number

@@ -182,6 +182,7 @@ export interface LedgerTransaction {
   auditEvents(filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>>
 }
 
+/** A lease as it is judged again. */
 export interface JudgeAsk {
   workspace: string
   credential: string
@@ -189,6 +190,7 @@ export interface JudgeAsk {
   ttlSeconds?: number | undefined
 }
 
+/** The code that refuses, or until when the lease may last. */
 export interface Judgement {
   code?: ProblemCode | undefined
   credentialId?: string | undefined

@@ -1,6 +1,7 @@
 import type { ProblemCode } from './errors.ts'
 import type { Grant } from './grants.ts'
 
+/** The isolation boundary of credentials and leases. */
 export interface Workspace {
   id: string
   name: string
@@ -8,12 +9,14 @@ export interface Workspace {
   createdAt: Date
 }
 
+/** A named list of grants. */
 export interface Role {
   name: string
   grants: Grant[]
   createdAt: Date
 }
 
+/** Who a caller is, with the names of its roles. */
 export interface Identity {
   id: string
   name: string
@@ -21,6 +24,7 @@ export interface Identity {
   createdAt: Date
 }
 
+/** A token as the ledger knows it: never its text. */
 export interface TokenRecord {
   id: string
   createdAt: Date
@@ -28,8 +32,10 @@ export interface TokenRecord {
   lastUsedAt?: Date | undefined
 }
 
+/** A deleted credential can be restored; one that is purged is no more. */
 export type CredentialState = 'active' | 'deleted'
 
+/** What a pipeline needs, by name in a workspace; its value is in its versions' copies. */
 export interface Credential {
   id: string
   workspaceId: string
@@ -50,6 +56,7 @@ export interface Credential {
   lastLeasedAt?: Date | undefined
 }
 
+/** What a list of credentials is narrowed by; each that is given must hold. */
 export interface CredentialFilter {
   connector?: string | undefined
   store?: string | undefined
@@ -59,6 +66,7 @@ export interface CredentialFilter {
   state: 'active' | 'deleted'
 }
 
+/** A version that is kept. */
 export interface Version {
   version: number
   state: 'current' | 'kept'
@@ -78,8 +86,10 @@ export interface Copy {
   sealed?: string | undefined
 }
 
+/** `failed`: its value never left. */
 export type LeaseState = 'active' | 'expired' | 'revoked' | 'failed'
 
+/** A worker's timed, recorded right to one version of one credential. */
 export interface Lease {
   id: string
   workspace: string
@@ -97,6 +107,7 @@ export interface Lease {
   ttlSeconds: number
 }
 
+/** What a list of leases is narrowed by; each that is given must hold. */
 export interface LeaseFilter {
   workspace?: string | undefined
   credential?: string | undefined
@@ -106,6 +117,7 @@ export interface LeaseFilter {
   superseded?: boolean | undefined
 }
 
+/** A key by its fingerprint: how many copies it seals, and which living processes know it. */
 export interface KeyRecord {
   id: string
   sealing: boolean
@@ -113,12 +125,14 @@ export interface KeyRecord {
   processes: string[]
 }
 
+/** Which leases a revocation ends: each name that is given must match. */
 export interface LeaseScope {
   workspace?: string | undefined
   credential?: string | undefined
   identity?: string | undefined
 }
 
+/** A copy that could not be moved, by its credential. */
 export interface RotationFailure {
   workspace: string
   credential: string
@@ -126,6 +140,7 @@ export interface RotationFailure {
   code: ProblemCode
 }
 
+/** A run that moves every sealed copy onto `toKey`. */
 export interface Rotation {
   id: string
   state: 'running' | 'done' | 'failed' | 'cancelled'
@@ -141,6 +156,7 @@ export interface Rotation {
   failures: RotationFailure[]
 }
 
+/** A credential that is being made. */
 export interface NewCredential {
   id: string
   workspaceId: string
@@ -159,6 +175,7 @@ export interface CredentialChange {
   expiresAt?: Date | null
 }
 
+/** A version that is being made, with its only copy. */
 export interface NewVersion {
   copyId: string
   credentialId: string

@@ -3,6 +3,7 @@ import type { Ledger, RotationStep } from './ledger.ts'
 import type { Resealed, Resealing } from './reseal.ts'
 import { ownCall } from './sweep.ts'
 
+/** How a process works on rotations. */
 export interface RotationWorkerOptions {
   newId: () => string
   /** Copies in one transaction. */

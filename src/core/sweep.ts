@@ -1,6 +1,7 @@
 import type { Call } from './calls.ts'
 import type { Ledger, LedgerTransaction } from './ledger.ts'
 
+/** What is due, and how much of it at once. */
 export interface SweepOptions {
   /** How long a deleted credential can be restored. */
   recoverySeconds: number
@@ -12,6 +13,7 @@ export interface SweepOptions {
   batch: number
 }
 
+/** How much was swept. */
 export interface SweepReport {
   purged: number
   copies: number

@@ -12,6 +12,7 @@ import { Secret } from './secret.ts'
 
 const WRITE = 'credential:write'
 
+/** Where values are kept, and how many versions of each. */
 export interface ValuesOptions {
   /** Makes a UUID v7. */
   newId: () => string

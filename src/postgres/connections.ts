@@ -6,6 +6,7 @@ import type { Secret } from '../core/secret.ts'
 /** A connection that somebody holds; `release(true)` closes it. */
 export type Client = pg.PoolClient
 
+/** Which database, as whom, and with how many connections. */
 export interface ConnectionOptions {
   databaseUrl: Secret
   /** Connections at most. */

@@ -139,6 +139,7 @@ export async function selectCredentials(
   return pageOf(rows.map(credentialOf), page.limit, (credential) => [credential.name, credential.id])
 }
 
+/** Deletes a credential so that it can be restored. */
 export async function deleteCredential(client: Client, id: string): Promise<void> {
   await client.query(`update credentials set state = 'deleted', deleted_at = now() where id = $1`, [id])
 }
@@ -164,6 +165,7 @@ export async function restoreCredential(client: Client, id: string): Promise<Cre
   return selectCredentialById(client, id)
 }
 
+/** The copy of a version that is kept. */
 export async function selectCopy(
   client: Client,
   credentialId: string,
@@ -211,6 +213,7 @@ export async function insertVersion(client: Client, row: NewVersion, versionsKep
   ])
 }
 
+/** The versions that are kept, newest first. */
 export async function selectVersions(
   client: Client,
   credentialId: string,

@@ -26,6 +26,7 @@ import { findPostmaster, ownIdentity } from './embedded-process.ts'
 const readyDeadlineMs = 30_000
 const relaunchesMax = 20
 
+/** Where the embedded server lives. */
 export interface EmbeddedServerOptions {
   /** Strongroom's data directory, absolute; made (0700) where it is missing. */
   dataDirectory: string

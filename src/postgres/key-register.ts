@@ -2,6 +2,7 @@ import { StartRefused } from '../core/start-refused.ts'
 import type { Client, Connections } from './connections.ts'
 import { PROCESS_ALIVE_SECONDS } from './keys-sql.ts'
 
+/** A process and the keys that it knows. */
 export interface ProcessRegistration {
   /** UUID. */
   id: string

@@ -27,8 +27,10 @@ const COLUMNS = `l.id, l.workspace, l.credential, l.credential_id as "credential
   coalesce(l.version < c.version, false) as superseded, l.issued_at as "issuedAt", l.expires_at as "expiresAt",
   l.ttl_seconds as "ttlSeconds", coalesce(c.labels, '{}') as labels`
 
+/** A lease with what judges who may see it. */
 export type LeaseRow = Lease & { identityId: string; labels: Record<string, string> }
 
+/** One lease, in the state that it is in now. */
 export async function selectLease(client: Client, id: string): Promise<LeaseRow | undefined> {
   const text = `select ${COLUMNS} from leases l left join credentials c on c.id = l.credential_id where l.id = $1`
   const { rows } = await client.query({ name: 'lease', text, values: [id] })
@@ -106,6 +108,7 @@ export async function judge(
   }))
 }
 
+/** A lease lasts until `expiresAt` from now on. */
 export async function renewLease(client: Client, id: string, expiresAt: Date): Promise<void> {
   await client.query(
     `update leases set expires_at = $2,
@@ -115,6 +118,7 @@ export async function renewLease(client: Client, id: string, expiresAt: Date): P
   )
 }
 
+/** Ends one lease. */
 export async function revokeLease(client: Client, id: string): Promise<void> {
   await client.query('update leases set revoked_at = now() where id = $1', [id])
 }

@@ -7,18 +7,21 @@ import { pageOf } from './pages.ts'
 
 const WORKSPACE = 'id, name, default_store as "defaultStore", created_at as "createdAt"'
 
+/** A workspace by its name. */
 export async function selectWorkspace(client: Client, name: string): Promise<Workspace | undefined> {
   const text = `select ${WORKSPACE} from workspaces where name = $1`
   const { rows } = await client.query({ name: 'workspace', text, values: [name] })
   return rows[0] && workspaceOf(rows[0])
 }
 
+/** Workspaces, by name. */
 export async function selectWorkspaces(client: Client, page: PageRequest): Promise<Page<Workspace>> {
   const text = `select ${WORKSPACE} from workspaces where name > $1 order by name limit $2`
   const { rows } = await client.query(text, [page.after?.[0] ?? '', page.limit + 1])
   return pageOf(rows.map(workspaceOf), page.limit, (workspace) => [workspace.name])
 }
 
+/** Makes a workspace, or makes it so. */
 export async function upsertWorkspace(
   client: Client,
   id: string,
@@ -32,6 +35,7 @@ export async function upsertWorkspace(
   return { workspace: workspaceOf(rows[0]), created: rows[0].created }
 }
 
+/** Deletes a workspace that has no credential, deleted ones included. */
 export async function deleteWorkspace(client: Client, id: string): Promise<'deleted' | 'in_use'> {
   // Locked first: a credential that is being made meanwhile is seen or refused by its foreign key.
   await client.query('select from workspaces where id = $1 for update', [id])
@@ -53,17 +57,20 @@ export async function raisePolicy(client: Client): Promise<void> {
 
 const ROLE = 'name, grants, created_at as "createdAt"'
 
+/** A role by its name. */
 export async function selectRole(client: Client, name: string): Promise<Role | undefined> {
   const { rows } = await client.query(`select ${ROLE} from roles where name = $1`, [name])
   return rows[0]
 }
 
+/** Roles, by name. */
 export async function selectRoles(client: Client, page: PageRequest): Promise<Page<Role>> {
   const text = `select ${ROLE} from roles where name > $1 order by name limit $2`
   const { rows } = await client.query(text, [page.after?.[0] ?? '', page.limit + 1])
   return pageOf(rows as Role[], page.limit, (role) => [role.name])
 }
 
+/** Makes a role, or replaces its grants. */
 export async function upsertRole(
   client: Client,
   id: string,
@@ -101,6 +108,7 @@ async function insertGrant(client: Client, roleId: string, ordinal: number, gran
   )
 }
 
+/** Deletes a role that no identity has. */
 export async function deleteRole(client: Client, name: string): Promise<'deleted' | 'in_use' | 'missing'> {
   const { rows } = await client.query(
     `select id, exists (select from identity_roles where role_id = id) as used from roles where name = $1 for update`,
@@ -116,17 +124,20 @@ const IDENTITY = `i.id, i.name, i.created_at as "createdAt", array(
   select r.name from identity_roles ir join roles r on r.id = ir.role_id where ir.identity_id = i.id order by r.name
 ) as roles`
 
+/** An identity by its name. */
 export async function selectIdentity(client: Client, name: string): Promise<Identity | undefined> {
   const { rows } = await client.query(`select ${IDENTITY} from identities i where i.name = $1`, [name])
   return rows[0]
 }
 
+/** Identities, by name. */
 export async function selectIdentities(client: Client, page: PageRequest): Promise<Page<Identity>> {
   const text = `select ${IDENTITY} from identities i where i.name > $1 order by i.name limit $2`
   const { rows } = await client.query(text, [page.after?.[0] ?? '', page.limit + 1])
   return pageOf(rows as Identity[], page.limit, (identity) => [identity.name])
 }
 
+/** Makes an identity, or replaces its roles. @returns undefined where a role does not exist */
 export async function upsertIdentity(
   client: Client,
   id: string,
@@ -149,10 +160,12 @@ export async function upsertIdentity(
   return { identity: (await selectIdentity(client, name))!, created: rows[0].created }
 }
 
+/** Deletes an identity and its tokens. */
 export async function deleteIdentity(client: Client, id: string): Promise<void> {
   await client.query('delete from identities where id = $1', [id])
 }
 
+/** The grants of all roles of an identity. */
 export async function selectGrantsOf(client: Client, identityId: string): Promise<Grant[]> {
   const { rows } = await client.query(
     `select g.value as grant from identity_roles ir join roles r on r.id = ir.role_id
@@ -162,6 +175,7 @@ export async function selectGrantsOf(client: Client, identityId: string): Promis
   return rows.map((row) => row.grant)
 }
 
+/** How many identities hold `admin:*`. */
 export async function countAdministrators(client: Client): Promise<number> {
   const { rows } = await client.query(
     `select count(distinct ir.identity_id) as administrators from identity_roles ir join roles r on r.id = ir.role_id
@@ -172,6 +186,7 @@ export async function countAdministrators(client: Client): Promise<number> {
 
 const TOKEN = 'id, created_at as "createdAt", expires_at as "expiresAt", last_used_at as "lastUsedAt"'
 
+/** Keeps a new token's digest. */
 export async function insertToken(
   client: Client,
   identityId: string,
@@ -186,12 +201,14 @@ export async function insertToken(
   return tokenOf(rows[0])
 }
 
+/** Forgets a token of an identity. @returns whether it had it */
 export async function deleteToken(client: Client, identityId: string, tokenId: string): Promise<boolean> {
   const text = 'delete from tokens where id = $1 and identity_id = $2'
   const { rowCount } = await client.query(text, [tokenId, identityId])
   return rowCount === 1
 }
 
+/** The tokens of an identity, by id. */
 export async function selectTokens(
   client: Client,
   identityId: string,

@@ -1,5 +1,6 @@
 import pg from 'pg'
 
+/** Where a query goes, and as whom. */
 export interface Target {
   host: string
   port: number

@@ -42,6 +42,7 @@ export async function countUnmoved(
   return rows[0]
 }
 
+/** Begins a rotation, unless one runs or a living process does not know the key. */
 export async function beginRotation(
   client: Client,
   id: string,
@@ -67,12 +68,14 @@ export async function beginRotation(
   return (await selectRotation(client, id))!
 }
 
+/** A rotation with its first 100 failures. */
 export async function selectRotation(client: Client, id: string): Promise<Rotation | undefined> {
   if (!UUID.test(id)) return undefined
   const { rows } = await client.query(`select ${COLUMNS} from rotations r where r.id = $1`, [id])
   return rows[0] && rotationOf(rows[0])
 }
 
+/** Rotations, newest first. */
 export async function selectRotations(client: Client, page: PageRequest): Promise<Page<Rotation>> {
   const { rows } = await client.query(
     `select ${COLUMNS} from rotations r where $1::uuid is null or r.id < $1 order by r.id desc limit $2`,
@@ -81,11 +84,13 @@ export async function selectRotations(client: Client, page: PageRequest): Promis
   return pageOf(rows.map(rotationOf), page.limit, (rotation) => [rotation.id])
 }
 
+/** Ends a rotation that runs. */
 export async function endRotation(client: Client, id: string, state: string): Promise<void> {
   const text = `update rotations set state = $2, finished_at = now() where id = $1 and state = 'running'`
   await client.query(text, [id, state])
 }
 
+/** The rotation that runs, if one does. */
 export async function selectRunningRotation(
   client: Client,
 ): Promise<{ id: string; toKey: string } | undefined> {

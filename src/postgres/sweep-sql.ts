@@ -3,6 +3,7 @@ import type { Client } from './connections.ts'
 import { CREDENTIAL_COLUMNS, credentialOf } from './credentials-sql.ts'
 import { uuidAt } from './partitions.ts'
 
+/** The next credentials whose time has come, locked; those that another sweep holds are passed over. */
 export async function selectDuePurges(
   client: Client,
   recoverySeconds: number,
@@ -17,6 +18,7 @@ export async function selectDuePurges(
   return rows.map(credentialOf)
 }
 
+/** Forgets local copies that lost their token longer ago than the grace. */
 export async function deleteCopies(client: Client, graceSeconds: number, limit: number): Promise<number> {
   const { rowCount } = await client.query(
     `delete from copies where id in (
@@ -39,6 +41,7 @@ export async function deleteLeases(client: Client, retentionSeconds: number, lim
   return rowCount ?? 0
 }
 
+/** Forgets revocations that no remembered lease can be older than, and tokens that ended a week ago. */
 export async function deleteRevocations(client: Client, retentionSeconds: number): Promise<number> {
   // A lease lives an hour after its last renewal at most, and a revoked one is not renewed.
   const revocations = await client.query(
@@ -49,6 +52,7 @@ export async function deleteRevocations(client: Client, retentionSeconds: number
   return (revocations.rowCount ?? 0) + (tokens.rowCount ?? 0)
 }
 
+/** Writes down what was used lately, to the hour. Rows that somebody holds are left for the next time. */
 export async function touch(
   client: Client,
   credentialIds: readonly string[],
