@@ -10,6 +10,7 @@ import type { Sealer } from './sealer.ts'
 import type { Secret } from './secret.ts'
 import { Tally } from './tally.ts'
 
+/** What a worker asks for: the current version, unless it names one. */
 export interface LeaseRequest {
   workspace: string
   credential: string
@@ -25,6 +26,7 @@ export interface Granted {
   value: Secret
 }
 
+/** How leases are granted; what waits is shorter in tests. */
 export interface LeaseGrantsOptions {
   newId: () => string
   /** Statements in flight at once; at least two. */
@@ -61,9 +63,12 @@ export class LeaseGrants {
       lineMax: options.lineMax,
       batchMax: options.batchMax,
       deadlineOf: (ask) => ask.call.deadlineAt,
-      onUnknown: (asks) => this.#settle(asks, 0),
+      onUnknown: (asks) => {
+        const leases = asks.map(({ leaseId, call }) => ({ id: leaseId, code: 'unavailable' as const, call }))
+        this.#fail(leases, false)
+      },
       onLate: ({ call }, { verdict }) => {
-        if (verdict.granted) this.#fail([{ id: verdict.lease.id, code: 'unavailable', call }])
+        if (verdict.granted) this.#fail([{ id: verdict.lease.id, code: 'unavailable', call }], true)
       },
       commit: async (asks) => {
         const beganAt = performance.now()
@@ -150,41 +155,38 @@ export class LeaseGrants {
       this.#options.onGranted({ credentialId: lease.credentialId, tokenId: ask.token.id })
       return { lease, value }
     } catch (error) {
-      this.#fail([
-        { id: lease.id, code: error instanceof VaultError ? error.code : 'internal', call: ask.call },
-      ])
+      const code = error instanceof VaultError ? error.code : 'internal'
+      this.#fail([{ id: lease.id, code, call: ask.call }], true)
       throw error
     }
   }
 
-  // Whether an unanswered statement was committed shows only once its backend is through with it.
-  #settle(asks: readonly LeaseAsk[], tries: number): void {
-    const leases = asks.map((ask) => ({ id: ask.leaseId, code: 'unavailable' as const, call: ask.call }))
-    this.#fail(leases, tries, asks)
-  }
-
-  #fail(
-    leases: { id: string; code: ProblemCode; call: Call }[],
-    tries = 0,
-    unknown: readonly LeaseAsk[] = [],
-  ): void {
-    const again = (left: readonly LeaseAsk[]): void => {
+  // Leases without a value. Whether an unanswered statement was committed shows only once its backend is through with
+  // it: until then its leases are looked for again, as are all of them where the ledger cannot be reached.
+  #fail(leases: readonly FailedLease[], committed: boolean, tries = 0): void {
+    const again = (left: readonly FailedLease[]): void => {
       if (left.length === 0 || tries + 1 >= this.#options.settleTriesMax) return
       const timer = setTimeout(() => {
         this.#timers.delete(timer)
-        this.#settle(left, tries + 1)
+        this.#fail(left, committed, tries + 1)
       }, this.#options.settleEveryMs)
       timer.unref()
       this.#timers.add(timer)
     }
     this.#ledger.failLeases(leases).then(
-      (found) => again(unknown.filter((ask) => !found.includes(ask.leaseId))),
+      (found) => again(committed ? [] : leases.filter(({ id }) => !found.includes(id))),
       (error) => {
         this.#options.onSettleError(error)
-        again(unknown)
+        again(leases)
       },
     )
   }
+}
+
+interface FailedLease {
+  id: string
+  code: ProblemCode
+  call: Call
 }
 
 /** The statement judged against this ask. */
