@@ -230,3 +230,19 @@ t.test(
     t.ok((await vault.lease(worker, 'orders', { runId: v7() })).value)
   },
 )
+
+t.test('a lease whose value could not be opened fails also where the ledger is away just then', async (t) => {
+  const proxy = await openProxy(t, ground.databaseUrl)
+  const there = { ...ground, databaseUrl: proxy.url }
+  const vault = await openVault(t, there, { leaseUrl: ground.databaseUrl, workspace: someName() })
+  const worker = await vault.identityWith()
+  const { credential } = await vault.create(worker, 'broken')
+  await ground.sql("update copies set token = 'broken' where credential_id = $1", [credential.id])
+  proxy.cutAll()
+  t.match(await refusal(vault.lease(worker, 'broken')), { code: 'copy_unreadable' })
+  const states = () => ground.sql('select failed_at from leases where credential_id = $1', [credential.id])
+  await sleep(150)
+  t.strictSame(await states(), [{ failed_at: null }])
+  proxy.restore()
+  t.ok(await eventually(async () => (await states())[0]!.failed_at !== null))
+})
