@@ -44,6 +44,8 @@ export interface ClientConfig {
   token?: Secret
   workspace?: string
   dataDirectory: string
+  /** Absolute: the file that is named, else the data directory's. Absent where STRONGROOM_KEYS holds the keys. */
+  keysFile?: string
 }
 
 /** `owner` is what `init` needs, `upgrade` what `db-upgrade` needs: that one opens no value. */
@@ -106,6 +108,8 @@ export function readClientConfig(env: Environment = process.env): ClientConfig {
     adminUrl: from.url('ADMIN_URL') ?? 'http://127.0.0.1:7401',
     dataDirectory: resolve(from.text('DATA_DIR') ?? '.strongroom'),
   }
+  if (from.text('KEYS') === undefined)
+    config.keysFile = resolve(from.text('KEYS_FILE') ?? join(config.dataDirectory, 'keys'))
   const token = from.secret('TOKEN')
   if (token && !parseToken(token.reveal())) from.judge('TOKEN', 'is not the text of a Strongroom token')
   if (token) config.token = token

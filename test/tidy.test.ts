@@ -11,6 +11,7 @@ const REVEALS: Record<string, string> = {
   'src/cli/demo-transcript.ts': 'strikes out whatever the transcript would show of it',
   'src/cli/demo.ts': 'makes a database role with the password, and puts it into the connector configuration',
   'src/cli/init.ts': 'prints the administrator token, once, to the one who asked for it',
+  'src/cli/keys-file.ts': 'writes a new key into the keys file, for the service to read',
   'src/cli/keygen.ts': 'prints the new key: its only work',
   'src/cli/put.ts': 'writes the value into the body of the request',
   'src/cli/service-client.ts': 'writes the token into the authorization header, and the body onto the wire',
