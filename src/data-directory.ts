@@ -6,10 +6,10 @@ import { FernetKey } from './core/fernet.ts'
 import { parseKeyLines } from './core/keyring.ts'
 import { Secret } from './core/secret.ts'
 import { StartRefused } from './core/start-refused.ts'
-import { EmbeddedServerError } from './postgres/embedded-place.ts'
 import type { EmbeddedServer } from './postgres/embedded-server.ts'
 import { removeEmbeddedServer, startEmbeddedServer } from './postgres/embedded-server.ts'
 import { setUpEmbedded } from './postgres/embedded-setup.ts'
+import { EmbeddedServerError, holdLock } from './postgres/process-lock.ts'
 
 /** Where a process finds its database and its keys. */
 export interface Ground {
@@ -41,32 +41,43 @@ export async function prepareGround(config: Config): Promise<Ground> {
     const nothing = async (): Promise<void> => {}
     return { databaseUrl, keys: keys!, ...given, firstStart: false, complete: nothing, stop: nothing }
   }
-  const complete = existsSync(join(dataDirectory, 'complete'))
+  const isComplete = () => existsSync(join(dataDirectory, 'complete'))
   const keysFile = join(dataDirectory, 'keys')
-  if (complete && !existsSync(keysFile) && !keys) {
-    throw new StartRefused([
-      `STRONGROOM_DATA_DIR: ${dataDirectory} has a database but no key: put its file "keys" back, or name another directory`,
-    ])
-  }
-  if (!complete && keys) {
+  if (!isComplete() && keys) {
     throw new StartRefused([
       'STRONGROOM_KEYS: is set without STRONGROOM_DATABASE_URL: an embedded database is made only with a key of its own',
     ])
   }
+  let release = async (): Promise<void> => {}
   try {
-    if (!complete) await beginAnew(dataDirectory, keysFile)
+    if (!isComplete()) release = await beFirst(dataDirectory)
+    // Who waited for another's first start finds it done.
+    const firstStart = !isComplete()
+    if (!firstStart && !existsSync(keysFile) && !keys) {
+      throw new StartRefused([
+        `STRONGROOM_DATA_DIR: ${dataDirectory} has a database but no key: put its file "keys" back, or name another directory`,
+      ])
+    }
+    if (firstStart) await beginAnew(dataDirectory, keysFile)
     const server = await startEmbeddedServer({ dataDirectory })
     const ring = keys ? { keys, ...given } : { keys: await readKeys(keysFile), keysFile }
-    return await groundOn(server, dataDirectory, ring, !complete)
+    if (!firstStart) await release()
+    return await groundOn(server, dataDirectory, ring, firstStart, release)
   } catch (error) {
+    await release()
     throw error instanceof EmbeddedServerError
       ? new StartRefused([`the embedded database: ${error.message}`])
       : error
   }
 }
 
-async function beginAnew(dataDirectory: string, keysFile: string): Promise<void> {
+/** Of several first starts at once one makes what is kept there, and the others wait until it is complete. */
+async function beFirst(dataDirectory: string): Promise<() => Promise<void>> {
   await mkdir(dataDirectory, { recursive: true, mode: 0o700 })
+  return await holdLock(join(dataDirectory, 'first-start.lock'))
+}
+
+async function beginAnew(dataDirectory: string, keysFile: string): Promise<void> {
   await chmod(dataDirectory, 0o700)
   await removeEmbeddedServer(dataDirectory)
   for (const name of ['keys', 'admin.token']) await rm(join(dataDirectory, name), { force: true })
@@ -79,6 +90,7 @@ async function groundOn(
   dataDirectory: string,
   ring: { keys: Secret[]; keysFile?: string },
   firstStart: boolean,
+  release: () => Promise<void>,
 ): Promise<Ground> {
   try {
     const { upgradeDatabase } = await import('./postgres/upgrade.ts')
@@ -93,8 +105,12 @@ async function groundOn(
       complete: async (token) => {
         await writeFile(adminTokenFile, `${token.reveal()}\n`, { mode: 0o600, flag: 'wx' })
         await writeFile(join(dataDirectory, 'complete'), '', { mode: 0o600 })
+        await release()
       },
-      stop: () => server.stop(),
+      stop: async () => {
+        await server.stop()
+        await release()
+      },
     }
   } catch (error) {
     await server.stop()

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { EmbeddedServerError } from '../src/postgres/embedded-place.ts'
 import { removeEmbeddedServer } from '../src/postgres/embedded-server.ts'
+import { EmbeddedServerError } from '../src/postgres/process-lock.ts'
 import { testDataDirectory } from './ground.ts'
 
 // tap runs this once, after all test files: the PostgreSQL that they shared goes, and its data with it.

@@ -3,7 +3,8 @@ import { constants, existsSync, lstatSync, readFileSync, realpathSync, symlinkSy
 import { chmod, cp, mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
-import { EmbeddedServerError, type DatabaseUser } from './embedded-place.ts'
+import type { DatabaseUser } from './embedded-place.ts'
+import { EmbeddedServerError } from './process-lock.ts'
 
 /** Where the programs are: absolute paths. */
 export interface Binaries {

@@ -8,7 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import type { Binaries } from './embedded-binaries.ts'
 import { findPostmaster, namedInPidFile, startOf } from './embedded-process.ts'
-import { EmbeddedServerError, makeServersDirectory, type EmbeddedHome } from './embedded-place.ts'
+import { makeServersDirectory, type EmbeddedHome } from './embedded-place.ts'
+import { EmbeddedServerError } from './process-lock.ts'
 
 /** Nothing of this process's environment: neither keys nor tokens nor `PG…` settings. */
 const bareEnvironment = { LC_ALL: 'C', TZ: 'UTC', PATH: '/usr/bin:/bin' }

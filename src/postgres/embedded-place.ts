@@ -1,15 +1,10 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
-import { chmod, chown, link, mkdir, mkdtemp, open, readFile, rename, rm } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { alive, ownIdentity, type ProcessIdentity } from './embedded-process.ts'
-
-/** The embedded database cannot be used; the message says why and what to change. */
-export class EmbeddedServerError extends Error {
-  override readonly name = 'EmbeddedServerError'
-}
+import { alive, type ProcessIdentity } from './embedded-process.ts'
+import { EmbeddedServerError, holdLock, writeDurably } from './process-lock.ts'
 
 /** An existing user of this system as whom the server runs, because PostgreSQL refuses to run as root. */
 export interface DatabaseUser {
@@ -45,7 +40,6 @@ export interface EmbeddedPlace {
 
 /** The longest path of a socket, in bytes, that Linux takes; macOS takes 103. */
 const socketPathBytesMax = process.platform === 'linux' ? 107 : 103
-const lockDeadlineMs = 60_000
 
 /** The port that names the socket. */
 export const socketPort = 5432
@@ -123,72 +117,16 @@ export function livingUsers(place: EmbeddedPlace | undefined): EmbeddedPlace['us
 }
 
 /**
- * Runs `work` while no other process starts, stops or removes the server of this data directory.
- *
- * A lock whose process has ended counts for nothing. Where the data directory is gone there is nobody to
- * exclude, and the work is done without a lock.
+ * Runs `work` while no other process starts, stops or removes the server of this data directory. Where the data
+ * directory is gone there is nobody to exclude, and the work is done without a lock.
  */
 export async function exclusively<T>(home: EmbeddedHome, work: () => Promise<T>): Promise<T> {
-  const lock = join(home.dataDirectory, 'database.lock')
-  const own = `${lock}.${randomBytes(8).toString('hex')}`
   if (!existsSync(home.dataDirectory)) return await work()
-  await writeDurably(own, JSON.stringify(ownIdentity()))
-  try {
-    // A link appears with its content, so a lock is never seen without its holder's name.
-    for (const deadline = Date.now() + lockDeadlineMs; !(await linked(own, lock)); await sleep(20)) {
-      await dropStaleLock(lock, `${own}.stale`)
-      if (Date.now() > deadline) throw new EmbeddedServerError(`Another process holds ${lock}`)
-    }
-  } finally {
-    await rm(own, { force: true })
-  }
+  const release = await holdLock(join(home.dataDirectory, 'database.lock'))
   try {
     return await work()
   } finally {
-    await rm(lock, { force: true })
-  }
-}
-
-async function linked(from: string, to: string): Promise<boolean> {
-  try {
-    await link(from, to)
-    return true
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
-    throw error
-  }
-}
-
-async function dropStaleLock(lock: string, aside: string): Promise<void> {
-  const seen = textOf(lock)
-  if (seen === undefined || alive(JSON.parse(seen) as ProcessIdentity)) return
-  try {
-    await rename(lock, aside)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
-    throw error
-  }
-  // Another who saw the same stale lock may have been faster: then a living one was moved, and goes back.
-  if (textOf(aside) !== seen) await linked(aside, lock)
-  await rm(aside, { force: true })
-}
-
-function textOf(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
-}
-
-async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(path, 'w', 0o600)
-  try {
-    await file.writeFile(text)
-    await file.sync()
-  } finally {
-    await file.close()
+    await release()
   }
 }
 

@@ -6,7 +6,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { findBinaries } from './embedded-binaries.ts'
 import { answers, launch, logTail, makeCluster, serversUid, shutDown } from './embedded-cluster.ts'
 import {
-  EmbeddedServerError,
   exclusively,
   homeOf,
   livingUsers,
@@ -19,6 +18,7 @@ import {
   type EmbeddedPlace,
 } from './embedded-place.ts'
 import { findPostmaster, ownIdentity } from './embedded-process.ts'
+import { EmbeddedServerError } from './process-lock.ts'
 
 // The life of an embedded server. It outlives a killed Node on purpose: whoever starts on the same data directory
 // next finds it. `database.json` lists who uses it, and the last living one to leave stops it.

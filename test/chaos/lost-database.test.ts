@@ -1,10 +1,11 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import type { Test } from 'tap'
 import t from 'tap'
 import { FernetKey } from '../../src/core/fernet.ts'
+import { startOf } from '../../src/postgres/embedded-process.ts'
 import { startEmbeddedServer } from '../../src/postgres/embedded-server.ts'
 import { setUpEmbedded } from '../../src/postgres/embedded-setup.ts'
 import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
@@ -69,7 +70,7 @@ interface Fault {
 }
 
 const gone = async ([postmaster]: readonly number[]) => {
-  await until('the postmaster is gone', 15_000, () => !existsSync(`/proc/${postmaster}`))
+  await until('the postmaster is gone', 15_000, () => startOf(postmaster!) === undefined)
   await database.start()
 }
 
