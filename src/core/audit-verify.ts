@@ -21,7 +21,7 @@ export interface AuditVerification {
 
 /** What the verification reads. */
 export interface AuditSource {
-  /** Every stream, the root first. */
+  /** Every stream, the root first; sequence 0 where there are events and no head. */
   auditStreams(): Promise<StreamHead[]>
   /** The next events of a stream after `after`, in order; an empty page ends it. */
   auditPage(stream: string, after: number, limit: number): Promise<AuditEvent[]>
@@ -106,6 +106,8 @@ async function verifyStream(
       before = { sequence: event.sequence, hash: event.hash }
     }
   }
+  // No head of its own: somebody else wrote these events.
+  if (expected.has(0) && counted > 0) bad(1)
   // A head beyond the last event: the tail was cut off.
   for (const sequence of expected.keys()) if (sequence > before.sequence) bad(before.sequence + 1)
   return { stream, events: counted, head, valid: firstBad === undefined, firstBad }

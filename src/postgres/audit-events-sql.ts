@@ -44,11 +44,24 @@ export async function selectAuditEvents(
 // An id carries its process's time, `recorded_at` the database's.
 const CLOCKS_APART_MS = 3600_000
 
-/** Every stream and its head, the root first. */
+/**
+ * Every stream and its head, the root first. A stream that has events and no head of its own, which nobody but an
+ * intruder can make, comes with the sequence 0.
+ */
 export async function selectStreams(client: Client): Promise<StreamHead[]> {
+  // The distinct streams of the events, each found by one look into the index.
   const { rows } = await client.query(
-    `select stream, sequence, encode(hash, 'hex') as hash from audit_streams where sequence > 0
-     order by stream <> $1, stream`,
+    `with recursive seen as (
+       (select stream from audit_events order by stream limit 1)
+       union all
+       select (select e.stream from audit_events e where e.stream > seen.stream order by e.stream limit 1)
+       from seen where seen.stream is not null
+     )
+     select coalesce(s.stream, seen.stream) as stream, coalesce(s.sequence, 0) as sequence,
+       encode(coalesce(s.hash, decode(repeat('00', 32), 'hex')), 'hex') as hash
+     from (select * from audit_streams where sequence > 0) s
+     full join (select stream from seen where stream is not null) seen on seen.stream = s.stream
+     order by coalesce(s.stream, seen.stream) <> $1, 1`,
     [ROOT_STREAM],
   )
   return rows

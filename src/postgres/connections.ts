@@ -140,6 +140,7 @@ export function sqlState(error: unknown): string | undefined {
 /** What the caller is told: a database that is not there is `unavailable`, all else stays what it is. */
 function databaseFault(error: unknown): unknown {
   if (error instanceof VaultError) return error
+  if (error instanceof ConnectionSpoiled) return unavailable(error)
   const state = sqlState(error)
   if (answeredByServer(error) && state !== undefined && !UNAVAILABLE.test(state)) return error
   return state !== undefined || isConnectionFault(error) ? unavailable(error) : error

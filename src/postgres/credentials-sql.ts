@@ -1,4 +1,5 @@
 import type { Page, PageRequest } from '../core/calls.ts'
+import { notFound } from '../core/errors.ts'
 import type {
   Copy,
   Credential,
@@ -21,6 +22,7 @@ export const CREDENTIAL_COLUMNS = `c.id, c.workspace_id as "workspaceId", w.name
   c.last_leased_at as "lastLeasedAt"`
 
 const UNIQUE_VIOLATION = '23505'
+const FOREIGN_KEY_VIOLATION = '23503'
 
 /** The active credential of that name; with `lock`, nobody else changes it until this transaction ends. */
 export async function selectCredential(
@@ -57,23 +59,30 @@ export async function selectDeletedCredentials(
 
 /** @returns undefined where the name is taken. */
 export async function insertCredential(client: Client, row: NewCredential): Promise<Credential | undefined> {
-  const inserted = await client.query(
-    `insert into credentials (id, workspace_id, name, connector, store, version, labels, created_by, expires_at, purge_at)
+  const inserted = await client
+    .query(
+      `insert into credentials (id, workspace_id, name, connector, store, version, labels, created_by, expires_at, purge_at)
      values ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9)
      on conflict (workspace_id, name) where state = 'active' do nothing`,
-    [
-      row.id,
-      row.workspaceId,
-      row.name,
-      row.connector,
-      row.store,
-      JSON.stringify(row.labels),
-      row.createdBy,
-      row.expiresAt ?? null,
-      row.purgeAt ?? null,
-    ],
-  )
+      [
+        row.id,
+        row.workspaceId,
+        row.name,
+        row.connector,
+        row.store,
+        JSON.stringify(row.labels),
+        row.createdBy,
+        row.expiresAt ?? null,
+        row.purgeAt ?? null,
+      ],
+    )
+    .catch(workspaceGone)
   return inserted.rowCount === 1 ? selectCredentialById(client, row.id) : undefined
+}
+
+// The workspace was deleted after it was looked up.
+function workspaceGone(error: unknown): never {
+  throw sqlState(error) === FOREIGN_KEY_VIOLATION ? notFound() : error
 }
 
 /** Changes labels and expiry, as far as they are given. */

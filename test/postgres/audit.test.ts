@@ -277,3 +277,18 @@ t.test(
     t.ok((await client.query('select from audit_events limit 1')).rowCount)
   },
 )
+
+t.test('events in a stream that nobody opened are found', async (t) => {
+  const ground = await freshGround(t)
+  const vault = await openVault(t, ground)
+  await ground.sql(
+    `insert into audit_events (id, stream, sequence, recorded_at, action, operation, outcome, hash)
+     values (gen_random_uuid(), '01a20000-0000-7000-8000-000000000001', 1, now(), 'lease:issue', 'forged', 'allowed', sha256(''))`,
+  )
+  const { valid, streams } = await verifyStreams(vault.ledger, {}, [])
+  t.equal(valid, false)
+  t.match(
+    streams.find((one) => !one.valid),
+    { stream: '01a20000-0000-7000-8000-000000000001', firstBad: 1 },
+  )
+})

@@ -31,7 +31,7 @@ async function withRotation(t: Test) {
 function heldReseal(ground: TestGround, toKey: string) {
   const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
   const taken = Promise.withResolvers<number>()
-  const gate = Promise.withResolvers<void>()
+  const gate = Promise.withResolvers<undefined>()
   const held: ResealCopies = async (copies) => {
     taken.resolve(copies.length)
     await gate.promise
@@ -39,7 +39,7 @@ function heldReseal(ground: TestGround, toKey: string) {
     const resealed = reseal(keyring, toKey, withIds)
     return withIds.map(({ newCopyId }, index) => ({ newCopyId, ...resealed[index]! }))
   }
-  return { held, taken: taken.promise, open: gate.resolve }
+  return { held, taken: taken.promise, open: () => gate.resolve(undefined) }
 }
 
 async function during(
