@@ -14,7 +14,7 @@ export class Sealer {
 
   /**
    * @param sealingKeyId The key that the ledger names; it must be on the ring.
-   * @param onUnknownKey Told of each meeting with a key that is not on the ring, to have the ring read again.
+   * @param onUnknownKey Told of a key that is met and is not on the ring, to have the ring read again.
    */
   constructor(keyring: Keyring, sealingKeyId: string, onUnknownKey: (id: string) => void) {
     this.#keyring = keyring
@@ -49,8 +49,10 @@ export class Sealer {
   }
 
   #meetUnknown(keyId: string): VaultError {
+    const met = this.#unknownKeyId === keyId
     this.#unknownKeyId = keyId
-    this.#onUnknownKey(keyId)
+    // Under load thousands meet it at once: one is enough, for the ring is read again every second anyway.
+    if (!met) this.#onUnknownKey(keyId)
     return unknownKey()
   }
 
@@ -65,13 +67,15 @@ export class Sealer {
    * @throws VaultError `copy_unreadable`; `unavailable` where the ledger names a key that this process does not know
    */
   open(workspace: string, copy: Copy): Secret {
-    const { credentialId, version, id: copyId } = copy
-    return open(
-      this.#keyring,
-      copy.keyId ?? '',
-      { workspace, credentialId, version, copyId },
-      copy.sealed ?? '',
-    )
+    const { credentialId, version, id: copyId, keyId = '', sealed = '' } = copy
+    try {
+      return open(this.#keyring, keyId, { workspace, credentialId, version, copyId }, sealed)
+    } catch (error) {
+      // The copy is well: this process was frozen or cut off while others began to seal under a new key.
+      if (error instanceof VaultError && keyId !== '' && !this.#keyring.has(keyId))
+        throw this.#meetUnknown(keyId)
+      throw error
+    }
   }
 }
 
