@@ -77,9 +77,15 @@ export class ClientLoad {
   readonly #token: string
   readonly #clients: Promise<void>[]
   readonly #agent = new Agent({ keepAlive: true })
+  readonly #pauseMs: number
   #stopped = false
 
-  constructor(serviceUrl: string, token: string, clients: { leasing: number; writing: number }) {
+  constructor(
+    serviceUrl: string,
+    token: string,
+    clients: { leasing: number; writing: number; pauseMs?: number },
+  ) {
+    this.#pauseMs = clients.pauseMs ?? 0
     this.serviceUrl = serviceUrl
     this.#token = token
     this.#clients = [
@@ -104,6 +110,7 @@ export class ClientLoad {
     this.told.answers.push(answer)
     // A client whose connection broke or who was sent away does not come back at once.
     if (typeof answer.status === 'string' || answer.status >= 500) await sleep(10)
+    else if (this.#pauseMs > 0) await sleep(this.#pauseMs)
     return answer
   }
 
