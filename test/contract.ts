@@ -86,7 +86,7 @@ export class Contract {
 
   /** What is not as section 3 and the document say. */
   faultsOf(answer: Answer): string[] {
-    const { status, headers, json, operationId } = answer
+    const { status, headers, text, operationId } = answer
     const faults: string[] = []
     const demand = (holds: boolean, fault: string): void => void (holds || faults.push(fault))
     demand(/^[0-9a-z-]{8,}$/.test(headers['x-request-id'] ?? ''), 'x-request-id')
@@ -100,14 +100,14 @@ export class Contract {
       headers['location'] === undefined || headers['location'].startsWith('/v1/'),
       'location is absolute',
     )
-    demand((status === 204) === (json === undefined), 'a body')
+    demand((status === 204) === (text === ''), 'a body')
     if (status >= 400 && operationId !== 'getReady') faults.push(...problemFaults(answer))
     if (operationId === undefined) demand(status === 404, 'an unknown path is 404')
     else faults.push(...this.#documentFaults(operationId, answer))
     return faults
   }
 
-  #documentFaults(operationId: string, { status, headers, json }: Answer): string[] {
+  #documentFaults(operationId: string, { status, headers, text, json }: Answer): string[] {
     const { app, operation } = this.operations.find((one) => one.operation.operationId === operationId)!
     const documented = operation.responses[status]
     if (!documented) return [`${operationId} does not document ${status}`]
@@ -115,11 +115,13 @@ export class Contract {
       .filter((name) => (headers[name] !== undefined) !== (documented.headers?.[name] !== undefined))
       .map((name) => `${operationId} ${status} and its header ${name}`)
     const type = headers['content-type']?.split(';')[0]
-    if (json === undefined) return documented.content ? [...faults, 'a documented body is missing'] : faults
+    if (text === '') return documented.content ? [...faults, 'a documented body is missing'] : faults
     const schema = documented.content?.[type!]?.schema
     if (!schema) return [...faults, `${operationId} ${status} does not document ${type}`]
     const judge = this.#judge(app, schema)
-    return judge(json) ? faults : [...faults, `${operationId} ${status}: ${JSON.stringify(judge.errors)}`]
+    return judge(json ?? text)
+      ? faults
+      : [...faults, `${operationId} ${status}: ${JSON.stringify(judge.errors)}`]
   }
 
   #judge(app: FastifyInstance, schema: object): Judge {

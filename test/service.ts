@@ -13,7 +13,7 @@ import { freshGround } from './ground.ts'
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type Json = any
 
-/** What a listener answered; `json` is undefined where there is no body. */
+/** What a listener answered; `json` is undefined where the body is none. */
 export interface Answer {
   status: number
   headers: Record<string, string>
@@ -83,7 +83,7 @@ export async function startService(t: Test, tuning: Partial<Tuning> = {}, rateLi
         status: injected.statusCode,
         headers: injected.headers as Record<string, string>,
         text: injected.body,
-        json: injected.body === '' ? undefined : JSON.parse(injected.body),
+        json: /json/.test(String(injected.headers['content-type'])) ? JSON.parse(injected.body) : undefined,
         operationId: contract.operationOf(app, method, url),
       }
       answers.push(answer)

@@ -28,6 +28,7 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
         { name: 'health', description: 'The service in numbers.' },
         { name: 'audit', description: 'What was done, by whom, chained by hash.' },
       ],
+      codes: [],
     },
     components: [
       grantComponent,

@@ -1,8 +1,9 @@
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import type { FastifyPluginCallback } from 'fastify'
+import type { ProblemCode } from '../core/errors.ts'
 import { CREDENTIAL_NAME_PATTERN } from '../core/names.ts'
 import type { OperationConfig } from './operation.ts'
-import { operation } from './operation.ts'
+import { operation, problemResponses } from './operation.ts'
 import { DOCUMENTED_PARAMETERS } from './query.ts'
 import type { Component, Schema } from './schemas.ts'
 import { slug } from './schemas.ts'
@@ -12,6 +13,8 @@ export interface DocumentPart {
   description: string
   url: string
   tags: readonly { name: string; description: string }[]
+  /** What every operation that needs a token may be answered with here, beside its own codes. */
+  codes: readonly ProblemCode[]
 }
 
 const PATH_PARAMETERS: Readonly<Record<string, Schema>> = {
@@ -37,7 +40,7 @@ const IF_MATCH: Schema = {
 
 /** How `@fastify/swagger` makes the document from the routes. */
 export function documentOptions(part: DocumentPart): FastifyDynamicSwaggerOptions {
-  const { description, url, tags } = part
+  const { description, url, tags, codes } = part
   return {
     openapi: {
       openapi: '3.1.0',
@@ -57,7 +60,7 @@ export function documentOptions(part: DocumentPart): FastifyDynamicSwaggerOption
       buildLocalReference: (json, _base, _fragment, index) => String(json['$id'] ?? `def-${index}`),
     },
     transform: ({ schema, url: path, route }) => ({
-      schema: documented(schema, path, route.config as never),
+      schema: documented(schema, path, route.config as never, codes),
       url: route.url,
     }),
     transformObject: (document) => {
@@ -67,11 +70,18 @@ export function documentOptions(part: DocumentPart): FastifyDynamicSwaggerOption
   }
 }
 
-function documented(schema: unknown, path: string, config: OperationConfig): never {
+function documented(
+  schema: unknown,
+  path: string,
+  config: OperationConfig,
+  codes: readonly ProblemCode[],
+): never {
+  const { response } = schema as { response: object }
   const query = Object.entries(config.query['properties'] as Record<string, Schema>)
   const parts = [...path.matchAll(/:([a-z]+)/g)].map(([, part]) => part!)
   return {
     ...(schema as object),
+    ...(config.access !== 'open' && { response: { ...response, ...problemResponses(codes) } }),
     ...(config.body && { body: config.body }),
     ...(query.length > 0 && {
       querystring: {

@@ -86,6 +86,14 @@ export function operation(one: Operation): RouteShorthandOptions {
   return { schema, config } as RouteShorthandOptions
 }
 
+/** The answers that problems with these codes are, by status. */
+export function problemResponses(codes: readonly ProblemCode[]): Record<string, unknown> {
+  const content = { [PROBLEM_TYPE]: { schema: ref('Problem') } }
+  return Object.fromEntries(
+    [...codesByStatus(codes)].map(([status, description]) => [status, { description, content }]),
+  )
+}
+
 function responses(answers: Record<number, Answer>, codes: readonly ProblemCode[]): Record<string, unknown> {
   const response: Record<string, unknown> = {}
   for (const [status, { description, schema, mediaType = JSON_TYPE, headers = [] }] of Object.entries(
@@ -98,9 +106,6 @@ function responses(answers: Record<number, Answer>, codes: readonly ProblemCode[
       ? { description, headers: shown, content: { [mediaType]: { schema } } }
       : { description, headers: shown, type: 'null' }
   }
-  for (const [status, description] of codesByStatus(codes)) {
-    // A status that stands above, such as 503 of the health checks, answers that.
-    response[status] ??= { description, content: { [PROBLEM_TYPE]: { schema: ref('Problem') } } }
-  }
-  return response
+  // A status that stands above, such as 503 of the health checks, answers that.
+  return { ...problemResponses(codes), ...response }
 }

@@ -22,6 +22,7 @@ export function buildServiceApp(deps: HttpDeps): FastifyInstance {
         { name: 'values', description: 'The content of credentials, in numbered versions.' },
         { name: 'leases', description: 'Timed, recorded rights to one version of one credential.' },
       ],
+      codes: ['rate_limited'],
     },
     components: [
       grantComponent,
