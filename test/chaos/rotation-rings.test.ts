@@ -260,3 +260,35 @@ t.test('a rotation that was cancelled is gone on with, or gone back on', async (
   await service.end('SIGTERM')
   t.equal((await lease(await start(next), worker, 'cred-4999')).status, 201, 'and on')
 })
+
+t.test('a process that was frozen while a rotation began says 503 until it knows the new key', async (t) => {
+  const { ground, admin, old, next, start } = await house(t, 100)
+  const knowing = await start(next, old)
+  const secret = mountedSecret(t)
+  secret.mount(lines(old))
+  const { STRONGROOM_KEYS: _, ...env } = onGround(ground)
+  const frozen = await startService(t, { ...env, STRONGROOM_KEYS_FILE: secret.file })
+  const worker = await makeWorker(knowing.adminUrl, admin)
+  t.equal((await lease(frozen, worker, 'cred-1')).status, 201)
+
+  process.kill(frozen.pid, 'SIGSTOP')
+  // As if it had been frozen for so long that it no longer counts as living.
+  await ground.sql(`delete from processes where name like '%:' || $1`, [String(frozen.pid)])
+  t.match(await ended(knowing, admin, (await rotate(knowing, admin)).id), { state: 'done', moved: 100 })
+  process.kill(frozen.pid, 'SIGCONT')
+
+  const credentials = `${frozen.serviceUrl}/v1/workspaces/acme/credentials`
+  const write = (name: string) => call('POST', credentials, worker, { name, connector: 'c', value: 'v' })
+  const unavailable = { status: 503, body: { code: 'unavailable' } }
+  const ready = async () => (await call('GET', `${frozen.serviceUrl}/health/ready`, 'none')).status
+  t.match(await lease(frozen, worker, 'cred-1'), unavailable)
+  t.match(await write('early'), unavailable)
+  await until('it is not ready', 2_500, async () => (await ready()) === 503)
+  t.match(await lease(frozen, worker, 'cred-2'), unavailable)
+
+  secret.mount(lines(old, next))
+  await until('it is ready', 5_000, async () => (await ready()) === 200)
+  t.equal((await lease(frozen, worker, 'cred-1')).status, 201)
+  t.equal((await write('late')).status, 201)
+  t.equal(await countUnder(ground, old), 0)
+})
