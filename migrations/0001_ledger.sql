@@ -163,7 +163,6 @@ create table leases (
 ) partition by range (id);
 create table leases_default partition of leases default;
 create index leases_by_identity on leases (identity_id, id);
-create index leases_by_credential on leases (credential_id, id);
 
 -- A writer's own chain of events; it replaces the head only if it is the one that it saw last.
 create table audit_streams (

@@ -34,11 +34,24 @@ export class RingKeeper {
     const { connections, sealer } = this.#deps
     const sealing = await keepProcessAlive(connections, { ...this.#process, keyIds: sealer.keyring.ids() })
     if (sealing !== sealer.sealingKeyId) sealer.sealUnder(sealing)
+    if (sealer.unknownKeyId !== undefined) await this.#reconsider()
   }
 
   /** The process ends: it no longer counts among those that know a key. */
   async leave(): Promise<void> {
     await forgetProcess(this.#deps.connections, this.#process.id)
+  }
+
+  /** The key that this process did not know may be needed no more: a rotation went back. */
+  async #reconsider(): Promise<void> {
+    const { connections, sealer } = this.#deps
+    try {
+      const keyIds = sealer.keyring.ids()
+      const sealing = await registerProcess(connections, { ...this.#process, keyIds })
+      sealer.useKeyring(sealer.keyring, sealing)
+    } catch (error) {
+      if (!(error instanceof StartRefused)) throw error
+    }
   }
 
   /** A broken file, or one that lacks a key that the ledger still names, leaves the old ring in force. */

@@ -87,7 +87,9 @@ export class Leases {
         const who = identity === undefined ? undefined : await tx.identity(identity)
         if (identity !== undefined && !who) throw unknown('/identity')
         const workspaceId = named ? undefined : place?.id
-        const revoked = await tx.revokeLeases({ workspaceId, credentialId: named?.id, identityId: who?.id })
+        const ended = { workspaceId, credentialId: named?.id, identityId: who?.id }
+        const revoked = await tx.countActiveLeases(ended)
+        await tx.revokeLeases(ended)
         entry.detail = JSON.stringify({ revoked, identity })
         return revoked
       },

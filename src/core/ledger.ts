@@ -148,8 +148,9 @@ export interface LedgerTransaction {
   judge(token: PresentedToken, ask: JudgeAsk): Promise<Judgement>
   renewLease(id: string, expiresAt: Date): Promise<void>
   revokeLease(id: string): Promise<void>
-  /** Counts the active leases in the scope, then ends them and whatever is on its way. */
-  revokeLeases(scope: RevocationScope): Promise<number>
+  /** Ends every lease in the scope, also those whose statement is still on its way. */
+  revokeLeases(scope: RevocationScope): Promise<void>
+  countActiveLeases(scope: RevocationScope): Promise<number>
 
   /** The next credentials whose time to be purged has come, locked; those that another sweep holds are passed over. */
   duePurges(recoverySeconds: number, limit: number): Promise<Credential[]>

@@ -41,11 +41,14 @@ export class Sealer {
     this.#sealingKeyId = keyId
   }
 
-  /** Goes on with another ring: reads and seals that are under way end with the old one. */
+  /**
+   * Goes on with a ring that the ledger was asked about just now: it has every key that is needed. Reads and seals that
+   * are under way end with the old one.
+   */
   useKeyring(keyring: Keyring, sealingKeyId: string): void {
     this.#keyring = keyring
     this.#sealingKeyId = sealingKeyId
-    if (this.#unknownKeyId !== undefined && keyring.has(this.#unknownKeyId)) this.#unknownKeyId = undefined
+    this.#unknownKeyId = undefined
   }
 
   #meetUnknown(keyId: string): VaultError {

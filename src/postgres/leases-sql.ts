@@ -123,16 +123,9 @@ export async function revokeLease(client: Client, id: string): Promise<void> {
   await client.query('update leases set revoked_at = now() where id = $1', [id])
 }
 
-/** Ends every lease in the scope, also those whose statement is still on its way. @returns how many were active */
-export async function revokeLeases(client: Client, scope: RevocationScope): Promise<number> {
+/** Ends every lease in the scope, also those whose statement is still on its way. */
+export async function revokeLeases(client: Client, scope: RevocationScope): Promise<void> {
   const { workspaceId, credentialId, identityId, tokenId } = scope
-  const active = await client.query(
-    `select count(*) as active from leases l
-     where ($1::uuid is null or l.workspace_id = $1) and ($2::uuid is null or l.credential_id = $2)
-       and ($3::uuid is null or l.identity_id = $3) and ($4::text is null or l.token_id = $4)
-       and l.expires_at > now() and ${STATE} = 'active'`,
-    [workspaceId ?? null, credentialId ?? null, identityId ?? null, tokenId ?? null],
-  )
   const parts = [
     tokenId && `token:${tokenId}`,
     identityId && `identity:${identityId}`,
@@ -145,7 +138,19 @@ export async function revokeLeases(client: Client, scope: RevocationScope): Prom
      on conflict (scope) do update set counter = excluded.counter, revoked_at = now()`,
     [parts.filter(Boolean).join('+')],
   )
-  return active.rows[0].active
+}
+
+/** How many leases in the scope are active. Looks at every lease that is kept, so only operators ask for it. */
+export async function countActiveLeases(client: Client, scope: RevocationScope): Promise<number> {
+  const { workspaceId, credentialId, identityId, tokenId } = scope
+  const { rows } = await client.query(
+    `select count(*) as active from leases l
+     where ($1::uuid is null or l.workspace_id = $1) and ($2::uuid is null or l.credential_id = $2)
+       and ($3::uuid is null or l.identity_id = $3) and ($4::text is null or l.token_id = $4)
+       and l.expires_at > now() and ${STATE} = 'active'`,
+    [workspaceId ?? null, credentialId ?? null, identityId ?? null, tokenId ?? null],
+  )
+  return rows[0].active
 }
 
 function leaseOf(row: LeaseRow & { runId: string | null; reason: string | null }): LeaseRow {
