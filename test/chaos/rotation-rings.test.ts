@@ -286,9 +286,19 @@ t.test('a process that was frozen while a rotation began says 503 until it knows
   await until('it is not ready', 2_500, async () => (await ready()) === 503)
   t.match(await lease(frozen, worker, 'cred-2'), unavailable)
 
+  t.match(await ended(knowing, admin, (await rotate(knowing, admin, old)).id), { state: 'done', moved: 100 })
+  await until('it is ready: the rotation went back', 5_000, async () => (await ready()) === 200)
+  t.equal((await lease(frozen, worker, 'cred-2')).status, 201)
+  t.equal(
+    (await call('POST', `${knowing.adminUrl}/v1/admin/rotations`, admin, {})).body.code,
+    'key_not_everywhere',
+  )
+
   secret.mount(lines(old, next))
-  await until('it is ready', 5_000, async () => (await ready()) === 200)
-  t.equal((await lease(frozen, worker, 'cred-1')).status, 201)
+  const rotating = () => call('POST', `${knowing.adminUrl}/v1/admin/rotations`, admin, {})
+  await until('both know the key', 5_000, async () => (await rotating()).status === 202)
   t.equal((await write('late')).status, 201)
+  t.equal((await lease(frozen, worker, 'cred-1')).status, 201)
+  await until('all is moved', 10_000, async () => (await countUnder(ground, old)) === 0)
   t.equal(await countUnder(ground, old), 0)
 })
