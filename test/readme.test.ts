@@ -27,6 +27,7 @@ t.test('the guide in the README works as it is written', async (t) => {
     .replaceAll('.strongroom/', `${dataDirectory}/`)
   const env = {
     PATH: process.env['PATH'],
+    NPM_CONFIG_UPDATE_NOTIFIER: 'false',
     HOME: parent,
     STRONGROOM_ADMIN_URL: adminUrl,
     STRONGROOM_DATA_DIR: dataDirectory,

@@ -149,7 +149,7 @@ export class Credentials {
     if (input.purgeAt && input.purgeAt.getTime() !== existing.purgeAt?.getTime())
       throw notChangeable('purge_at')
     const described = await describe(tx, existing, input.labels ?? {}, input.expiresAt ?? null)
-    const written = await this.#values.update(tx, caller, described.credential, () => input.value, entry)
+    const written = await this.#values.update(tx, caller, described.credential, input.value, entry)
     const changed = described.changed || written.changed
     entry.mark = changed ? undefined : 'unchanged'
     return { credential: written.credential, changed, created: false }

@@ -71,7 +71,8 @@ export type LeaseVerdict =
 export interface RotationStep {
   moved: number
   skipped: number
-  failures: RotationFailure[]
+  /** Not written down yet. */
+  failures: (RotationFailure & { copyId: string })[]
   last: { keyId: string; id: string }
 }
 
@@ -174,6 +175,11 @@ export interface LedgerTransaction {
   ): Promise<Rotation | 'already_running' | { ignorant: string[] }>
   rotation(id: string): Promise<Rotation | undefined>
   rotations(page: PageRequest): Promise<Page<Rotation>>
+  /** Keeps what could not be moved, and counts it. @returns those that were not known yet */
+  recordRotationFailures(
+    rotationId: string,
+    failures: readonly (RotationFailure & { copyId: string })[],
+  ): Promise<RotationFailure[]>
   endRotation(id: string, state: 'done' | 'failed' | 'cancelled'): Promise<void>
   /**
    * Locks the table of keys, then counts the tokens under other keys than the rotation's: so zero stays zero. `failed`

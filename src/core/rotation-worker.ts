@@ -82,7 +82,8 @@ export class RotationWorker {
   async #recordFailures(rotationId: string, step: RotationStep): Promise<void> {
     if (step.failures.length === 0) return
     await this.#ledger.transaction(ownCall('rotateKeys', STEP_MS), undefined, async (tx) => {
-      for (const { workspace, credential, version, code } of step.failures) {
+      const news = await tx.recordRotationFailures(rotationId, step.failures)
+      for (const { workspace, credential, version, code } of news) {
         const detail = JSON.stringify({ rotation: rotationId })
         tx.record({
           action: 'rotation:move',

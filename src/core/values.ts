@@ -24,6 +24,9 @@ export interface ValuesOptions {
   defaultStore: string
 }
 
+/** The next value, as JSON text; or how it is made of the current one. */
+type Next = Secret | ((current: Secret) => Secret)
+
 /** The values of credentials: every change of one is a new version with a copy of its own. */
 export class Values {
   readonly #acts: Acts
@@ -45,7 +48,7 @@ export class Values {
     value: Secret,
     ifMatch: number | undefined,
   ): Promise<Written> {
-    return this.#change(call, caller, workspace, name, ifMatch, () => value)
+    return this.#change(call, caller, workspace, name, ifMatch, value)
   }
 
   /** Applies a merge patch (RFC 7396), given as JSON text, to the current value. */
@@ -69,7 +72,7 @@ export class Values {
     workspace: string,
     name: string,
     ifMatch: number | undefined,
-    next: (current: Secret) => Secret,
+    next: Next,
   ): Promise<Written> {
     return this.#acts.perform(
       call,
@@ -104,7 +107,7 @@ export class Values {
         const credential = await admitToCredential(tx, judged, place, name, WRITE, true)
         checkVersion(credential.version, ifMatch)
         const kept = await this.#open(tx, credential, version)
-        return this.update(tx, judged, credential, () => kept, entry)
+        return this.update(tx, judged, credential, kept, entry)
       },
     )
   }
@@ -154,18 +157,22 @@ export class Values {
     return store
   }
 
-  /** Writes the next version, unless `next` answers what is current already. */
+  /**
+   * Writes the next version, unless it is what is current already.
+   *
+   * @throws VaultError `copy_unreadable` where the next value is made of the current one, and no key opens that
+   */
   async update(
     tx: LedgerTransaction,
     caller: Caller,
     credential: Credential,
-    next: (current: Secret) => Secret,
+    next: Next,
     entry: AuditEntry,
   ): Promise<Written> {
-    const current = await this.#open(tx, credential, credential.version)
-    const value = next(current)
+    const current = await this.#current(tx, credential, next)
+    const value = next instanceof Secret ? next : next(current!)
     this.checkSize(value)
-    if (equalValues(JSON.parse(current.reveal()), JSON.parse(value.reveal()))) {
+    if (current && equalValues(JSON.parse(current.reveal()), JSON.parse(value.reveal()))) {
       entry.version = credential.version
       entry.mark = 'unchanged'
       return { credential, changed: false, created: false }
@@ -190,6 +197,17 @@ export class Values {
     const { keyId, sealed } = this.#sealer.seal({ workspace, credentialId, version, copyId }, value)
     const row = { copyId, credentialId, version, createdBy: caller.identity, keyId, sealed }
     await tx.insertVersion(row, this.#options.versionsKept)
+  }
+
+  /** The current value; undefined where no key opens it and a whole new one takes its place. */
+  async #current(tx: LedgerTransaction, credential: Credential, next: Next): Promise<Secret | undefined> {
+    try {
+      return await this.#open(tx, credential, credential.version)
+    } catch (error) {
+      const unreadable = error instanceof VaultError && error.code === 'copy_unreadable'
+      if (unreadable && next instanceof Secret) return undefined
+      throw error
+    }
   }
 
   async #open(tx: LedgerTransaction, credential: Credential, version: number): Promise<Secret> {

@@ -1,7 +1,6 @@
 import type { Page, PageRequest } from '../core/calls.ts'
 import type { ResealCopies, RotationStep } from '../core/ledger.ts'
-import type { Rotation } from '../core/records.ts'
-import type { ProblemCode } from '../core/errors.ts'
+import type { Rotation, RotationFailure } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { PROCESS_ALIVE_SECONDS } from './keys-sql.ts'
 import { pageOf } from './pages.ts'
@@ -160,9 +159,9 @@ export async function moveCopies(
     const one = resealed[index]!
     return 'sealed' in one ? [{ copy, newId: one.newCopyId, token: one.sealed }] : []
   })
-  const failed = taken.flatMap((copy, index) => {
+  const failures = taken.flatMap(({ id: copyId, workspace, credential, version }, index) => {
     const one = resealed[index]!
-    return 'code' in one ? [{ copy, code: one.code }] : []
+    return 'code' in one ? [{ copyId, workspace, credential, version, code: one.code }] : []
   })
   const { rowCount } = await client.query({
     name: 'replace copies',
@@ -177,16 +176,12 @@ export async function moveCopies(
   })
   const moved = rowCount ?? 0
   const skipped = good.length - moved
-  if (failed.length > 0) await insertFailures(client, rotation.id, failed)
   const counted = await client.query(
-    `update rotations set moved = moved + $2, skipped = skipped + $3, failed = failed + $4
+    `update rotations set moved = moved + $2, skipped = skipped + $3
      where id = $1 and state = 'running'`,
-    [rotation.id, moved, skipped, failed.length],
+    [rotation.id, moved, skipped],
   )
   if (!counted.rowCount) throw new RotationEnded()
-  const failures = failed.map(({ copy: { workspace, credential, version }, code }) => {
-    return { workspace, credential, version, code }
-  })
   const last = found.at(-1)!
   return { moved, skipped, failures, last: { keyId: last.keyId, id: last.id } }
 }
@@ -203,23 +198,27 @@ async function holdCredentials(client: Client, taken: Taken[]): Promise<Taken[]>
   return taken.filter((copy) => copy.workspace === GONE || held.has(copy.credentialId))
 }
 
-async function insertFailures(
+/** Keeps what a rotation could not move, and counts it. @returns those that were not known yet */
+export async function insertFailures(
   client: Client,
   rotationId: string,
-  failed: readonly { copy: Taken; code: ProblemCode }[],
-): Promise<void> {
-  await client.query(
+  failures: readonly (RotationFailure & { copyId: string })[],
+): Promise<RotationFailure[]> {
+  const { rows } = await client.query(
     `insert into rotation_failures (rotation_id, copy_id, workspace, credential, version, code)
-     select $1, * from unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[]) on conflict do nothing`,
+     select $1, * from unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[])
+     on conflict do nothing returning workspace, credential, version, code`,
     [
       rotationId,
-      failed.map(({ copy }) => copy.id),
-      failed.map(({ copy }) => copy.workspace),
-      failed.map(({ copy }) => copy.credential),
-      failed.map(({ copy }) => copy.version),
-      failed.map(({ code }) => code),
+      failures.map((failure) => failure.copyId),
+      failures.map((failure) => failure.workspace),
+      failures.map((failure) => failure.credential),
+      failures.map((failure) => failure.version),
+      failures.map((failure) => failure.code),
     ],
   )
+  await client.query('update rotations set failed = failed + $2 where id = $1', [rotationId, rows.length])
+  return rows
 }
 
 /** The rotation was cancelled while a batch was under way: the batch is taken back. */

@@ -75,6 +75,7 @@ export function transactionOn(
     beginRotation: (keyId, startedBy) => rotations.beginRotation(client, newId(), keyId, startedBy),
     rotation: (id) => rotations.selectRotation(client, id),
     rotations: (page) => rotations.selectRotations(client, page),
+    recordRotationFailures: (id, failures) => rotations.insertFailures(client, id, failures),
     endRotation: (id, state) => rotations.endRotation(client, id, state),
     countUnmoved: (rotation) => rotations.countUnmoved(client, rotation),
     auditEvents: (filter, page) => audit.selectAuditEvents(client, filter, page),

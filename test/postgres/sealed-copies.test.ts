@@ -1,3 +1,4 @@
+import { Secret } from '../../src/core/secret.ts'
 import { createRequire } from 'node:module'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -96,7 +97,11 @@ t.test('nobody reads, patches or promotes an unreadable copy, and it is a failed
   const { vault, worker, a } = await twoCredentials(t)
   await ground.sql("update copies set token = 'gAAAAA' where credential_id = $1", [a.id])
   const unreadable = { code: 'copy_unreadable' }
-  await t.rejects(vault.update(worker, 'a', '{"password":"new"}'), unreadable)
+  const patch = new Secret('{"password":"new"}')
+  await t.rejects(
+    vault.values.patch(vault.call(), worker.caller, vault.workspace, 'a', patch, undefined),
+    unreadable,
+  )
   await t.rejects(
     vault.values.promote(vault.call(), worker.caller, vault.workspace, 'a', 1, undefined),
     unreadable,
@@ -107,6 +112,14 @@ t.test('nobody reads, patches or promotes an unreadable copy, and it is a failed
     ),
     ['copy_unreadable', 'copy_unreadable'],
   )
+})
+
+t.test('a whole new value takes the place of an unreadable one', async (t) => {
+  const { vault, worker, a } = await twoCredentials(t)
+  await ground.sql("update copies set token = 'gAAAAA' where credential_id = $1", [a.id])
+  const { changed } = await vault.update(worker, 'a', '{"password":"new"}')
+  t.equal(changed, true)
+  t.equal((await vault.lease(worker, 'a')).value.reveal(), '{"password":"new"}')
 })
 
 t.test('a row that names its key wrongly still opens with the key of the ring that fits', async (t) => {
