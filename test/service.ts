@@ -1,5 +1,6 @@
 import type { FastifyInstance, InjectOptions } from 'fastify'
 import type { Test } from 'tap'
+import { FernetKey } from '../src/core/fernet.ts'
 import type { Grant } from '../src/core/grants.ts'
 import { createLogger } from '../src/log.ts'
 import type { Tuning } from '../src/tuning.ts'
@@ -55,8 +56,13 @@ export interface Service {
 export const ALL: Grant = { actions: ['credential:*', 'lease:*'], workspaces: ['*'] }
 
 /** Builds a service, with the workspaces `acme` and `globex`, and closes it after the test. */
-export async function startService(t: Test, tuning: Partial<Tuning> = {}, rateLimit = 0): Promise<Service> {
+export async function startService(
+  t: Test,
+  tuning: Partial<Tuning> = {},
+  { rateLimit = 0, moreKeys = 0 } = {},
+): Promise<Service> {
   const ground = await freshGround(t)
+  while (ground.keys.length <= moreKeys) ground.keys.push(FernetKey.generate().text)
   let logged = ''
   const log = createLogger('trace', { write: (line: string) => (logged += line) })
   const config = { mode: 'development' as const, deadlineSeconds: 10, rateLimit, trustedProxies: [] }

@@ -60,7 +60,10 @@ export function documentOptions(part: DocumentPart): FastifyDynamicSwaggerOption
       buildLocalReference: (json, _base, _fragment, index) => String(json['$id'] ?? `def-${index}`),
     },
     transform: ({ schema, url: path, route }) => ({
-      schema: documented(schema, path, route.config as never, codes),
+      schema: documented(schema, path, route.config as never, [
+        ...codes,
+        ...(route.method === 'GET' ? [] : OF_A_BODY),
+      ]),
       url: route.url,
     }),
     transformObject: (document) => {
@@ -70,18 +73,23 @@ export function documentOptions(part: DocumentPart): FastifyDynamicSwaggerOption
   }
 }
 
+/** Also where no body is wanted: who sends one is told. */
+const OF_A_BODY: readonly ProblemCode[] = ['body_too_large', 'unsupported_media_type']
+
 function documented(
   schema: unknown,
   path: string,
   config: OperationConfig,
-  codes: readonly ProblemCode[],
+  more: readonly ProblemCode[],
 ): never {
   const { response } = schema as { response: object }
+  const codes = config.access === 'open' ? config.codes : [...config.codes, ...more]
   const query = Object.entries(config.query['properties'] as Record<string, Schema>)
   const parts = [...path.matchAll(/:([a-z]+)/g)].map(([, part]) => part!)
   return {
     ...(schema as object),
-    ...(config.access !== 'open' && { response: { ...response, ...problemResponses(codes) } }),
+    // A status that is an answer of its own, such as 503 of the health checks, is no problem.
+    response: { ...problemResponses(codes), ...response },
     ...(config.body && { body: config.body }),
     ...(query.length > 0 && {
       querystring: {

@@ -23,6 +23,8 @@ export interface OperationConfig {
   query: Schema
   body: Schema | undefined
   ifMatch: boolean
+  /** Beside those that each operation of its method and listener has. */
+  codes: readonly ProblemCode[]
 }
 
 /** One answer that is no problem; without a schema it has no body. */
@@ -66,7 +68,6 @@ export function operation(one: Operation): RouteShorthandOptions {
   const { operationId, tag, summary, description, access = 'token', deadline = true, query = {}, body } = one
   const codes: ProblemCode[] = ['invalid_request', 'internal', 'unavailable', ...(one.codes ?? [])]
   if (access !== 'open') codes.push('unauthenticated')
-  if (body) codes.push('body_too_large', 'unsupported_media_type')
   const config: OperationConfig = {
     access,
     operationId,
@@ -74,6 +75,7 @@ export function operation(one: Operation): RouteShorthandOptions {
     query: closed(query),
     body: body === undefined ? undefined : ref(body),
     ifMatch: one.ifMatch ?? false,
+    codes,
   }
   const schema = {
     operationId,
@@ -81,7 +83,7 @@ export function operation(one: Operation): RouteShorthandOptions {
     tags: [tag],
     ...(description && { description }),
     security: access === 'open' ? [] : [{ token: [] }],
-    response: responses(one.answers, codes),
+    response: responses(one.answers),
   }
   return { schema, config } as RouteShorthandOptions
 }
@@ -94,7 +96,7 @@ export function problemResponses(codes: readonly ProblemCode[]): Record<string, 
   )
 }
 
-function responses(answers: Record<number, Answer>, codes: readonly ProblemCode[]): Record<string, unknown> {
+function responses(answers: Record<number, Answer>): Record<string, unknown> {
   const response: Record<string, unknown> = {}
   for (const [status, { description, schema, mediaType = JSON_TYPE, headers = [] }] of Object.entries(
     answers,
@@ -106,6 +108,5 @@ function responses(answers: Record<number, Answer>, codes: readonly ProblemCode[
       ? { description, headers: shown, content: { [mediaType]: { schema } } }
       : { description, headers: shown, type: 'null' }
   }
-  // A status that stands above, such as 503 of the health checks, answers that.
-  return { ...problemResponses(codes), ...response }
+  return response
 }

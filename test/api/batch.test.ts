@@ -105,7 +105,7 @@ t.test('who shows no good token is 401 whatever the batch', async (t) => {
 })
 
 t.test('one caller gets so many credentials a second, and a batch of n counts n', async (t) => {
-  const limited = await startService(t, {}, 5)
+  const limited = await startService(t, {}, { rateLimit: 5 })
   const token = await limited.identity('caller', [ALL])
   const ask = limited.as(token)
   await ask('PUT', `${C}/a`, { connector: 'c', value: 1 })
