@@ -8,7 +8,7 @@ import { checkTold, ClientLoad, makeWorker, must } from './client-load.ts'
 import type { ServiceProcess } from './service-process.ts'
 import { initAdministrator, onGround, refusedStart, startService, until } from './service-process.ts'
 
-const COPIES = 3000
+const COPIES = 2000
 const BYTES = 300
 
 t.test('a rotation that two processes share survives the death of either', async (t) => {
@@ -36,7 +36,7 @@ t.test('a rotation that two processes share survives the death of either', async
       const { id } = await must('POST', `${asked}/v1/admin/rotations`, admin, { to_key: sealing })
       const run = () => must('GET', `${services[survivor]!.adminUrl}/v1/admin/rotations/${id}`, admin)
 
-      await sleep(Math.random() * 2000)
+      await sleep(Math.random() * 1500)
       await services[victim]!.end('SIGKILL')
       const atDeath = await run()
       t.comment(`${atDeath.state}, ${atDeath.moved} of ${atDeath.total} were moved when it died`)

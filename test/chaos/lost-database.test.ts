@@ -100,7 +100,7 @@ for (const { name, strike, mend } of FAULTS) {
         t.comment(`not ready after ${Math.round(performance.now() - struckAt)} ms`)
         await sleep(Math.max(0, struckAt + DEADLINE_MS + SLACK_MS - performance.now()))
         const [down, told] = [load.told.answers.length, load.told.leases.length + load.told.writes.length]
-        await sleep(1500)
+        await sleep(800)
         const during = load.told.answers.slice(down)
         t.equal(load.told.leases.length + load.told.writes.length, told, 'nothing is granted meanwhile')
         await mend(processes)
@@ -111,7 +111,7 @@ for (const { name, strike, mend } of FAULTS) {
         leased.push(...load.told.leases.map((lease) => lease.id))
 
         const answers = load.told.answers.slice(before)
-        t.ok(during.length > 8, `${during.length} answers while it was down`)
+        t.ok(during.length > 4, `${during.length} answers while it was down`)
         t.same([...new Set(during.map(({ status, body }) => `${status} ${body.code}`))], ['503 unavailable'])
         const kinds = new Set(answers.map((answer) => answer.status))
         t.strictSame(

@@ -3,51 +3,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import t from 'tap'
-import { FernetKey } from '../../src/core/fernet.ts'
-import { fill } from '../bench/fill.ts'
-import type { TestGround } from '../ground.ts'
-import { freshGround } from '../ground.ts'
 import { call, ClientLoad, makeWorker, must } from './client-load.ts'
-import type { ServiceProcess } from './service-process.ts'
-import {
-  initAdministrator,
-  onGround,
-  refusedStart,
-  startService,
-  temporaryDirectory,
-  until,
-} from './service-process.ts'
-
-type Key = ReturnType<typeof FernetKey.generate>
-
-/** A ledger whose copies are under one key, and another key for them to be moved onto. */
-async function house(t: Test, credentials: number) {
-  const fresh = await freshGround(t)
-  const [old, next] = [FernetKey.generate(), FernetKey.generate()]
-  await fill(fresh.ownerUrl.reveal(), [old.text.reveal()], { callers: 1, credentials, bytes: 300 })
-  const ground: TestGround = { ...fresh, keys: [old.text] }
-  const admin = await initAdministrator(ground)
-  const ring = (...keys: Key[]) => onGround({ ...ground, keys: keys.map((key) => key.text) })
-  const start = (...keys: Key[]) => startService(t, ring(...keys))
-  const refused = (...keys: Key[]) => refusedStart(t, ring(...keys))
-  return { ground, admin, old, next, start, refused }
-}
-
-const rotate = async ({ adminUrl }: ServiceProcess, admin: string, to?: Key) =>
-  must('POST', `${adminUrl}/v1/admin/rotations`, admin, to ? { to_key: to.key.id } : {})
-
-/** Waits for the end of a rotation. */
-async function ended({ adminUrl }: ServiceProcess, admin: string, id: string) {
-  const run = () => must('GET', `${adminUrl}/v1/admin/rotations/${id}`, admin)
-  await until('the rotation has ended', 30_000, async () => (await run()).state !== 'running')
-  return await run()
-}
-
-const lease = ({ serviceUrl }: ServiceProcess, worker: string, name: string, body = {}) =>
-  call('POST', `${serviceUrl}/v1/workspaces/acme/credentials/${name}/leases`, worker, body)
-
-const countUnder = async ({ sql }: TestGround, { key }: Key): Promise<number> =>
-  (await sql('select from copies where token is not null and key_id = $1', [key.id])).length
+import { onGround, startService, temporaryDirectory, until } from './service-process.ts'
+import { countUnder, ended, lease, rotate, twoKeyHouse, type Key } from './two-key-house.ts'
 
 /** A directory as Kubernetes mounts a secret: `keys` leads to `..data/keys`, and the link `..data` is swapped. */
 function mountedSecret(t: Test) {
@@ -70,7 +28,7 @@ const lines = (...keys: Key[]): string => `# the ring\n${keys.map((key) => key.t
 t.test(
   'keys that are mounted anew come into force without a failed lease, and bad ones do not',
   async (t) => {
-    const { ground, admin, old, next, start } = await house(t, 1000)
+    const { ground, admin, old, next, start } = await twoKeyHouse(t, 1000)
     const secret = mountedSecret(t)
     secret.mount(lines(old))
     const { STRONGROOM_KEYS: _, ...env } = onGround(ground)
@@ -119,7 +77,7 @@ t.test(
 )
 
 t.test('a rotation names the process that does not know the key, and begins when that is gone', async (t) => {
-  const { admin, old, next, start } = await house(t, 10)
+  const { admin, old, next, start } = await twoKeyHouse(t, 10)
   const knowing = await start(next, old)
   const ignorant = await start(old)
   const { status, body } = await call('POST', `${knowing.adminUrl}/v1/admin/rotations`, admin, {})
@@ -132,7 +90,7 @@ t.test('a rotation names the process that does not know the key, and begins when
 })
 
 t.test('a replica whose ring still begins with the old key seals nothing under it', async (t) => {
-  const { ground, admin, old, next, start } = await house(t, 3000)
+  const { ground, admin, old, next, start } = await twoKeyHouse(t, 2000)
   const [first, replica] = [await start(next, old), await start(old, next)]
   const worker = await makeWorker(first.adminUrl, admin)
   const load = new ClientLoad(replica.serviceUrl, worker, { leasing: 2, writing: 4, pauseMs: 5 })
@@ -153,116 +111,8 @@ t.test('a replica whose ring still begins with the old key seals nothing under i
   t.equal(await countUnder(ground, old), 0, 'and after it')
 })
 
-t.test('a copy that no key opens is reported and never touched, and the old key stays needed', async (t) => {
-  const { ground, admin, old, next, start, refused } = await house(t, 700)
-  const service = await start(next, old)
-  const worker = await makeWorker(service.adminUrl, admin)
-  const [copy] = await ground.sql(
-    `select k.id, k.token from copies k join credentials c on c.id = k.credential_id where c.name = 'cred-7'`,
-  )
-  const broken = `${copy!.token.slice(0, 60)}${copy!.token[60] === 'A' ? 'B' : 'A'}${copy!.token.slice(61)}`
-  const setToken = (token: string) =>
-    ground.sql('update copies set token = $2 where id = $1', [copy!.id, token])
-  await setToken(broken)
-  const run = await ended(service, admin, (await rotate(service, admin)).id)
-  const failure = { workspace: 'acme', credential: 'cred-7', version: 1, code: 'copy_unreadable' }
-  t.match(run, { state: 'failed', moved: 699, failed: 1 })
-  t.strictSame(run.failures, [failure])
-  const kept = await ground.sql('select token from copies where id = $1', [copy!.id])
-  t.strictSame(kept, [{ token: broken }])
-  const events = await ground.sql(`select credential, code from audit_events where action = 'rotation:move'`)
-  t.strictSame(events, [{ credential: 'cred-7', code: 'copy_unreadable' }])
-  t.equal((await lease(service, worker, 'cred-7')).body.code, 'copy_unreadable')
-
-  const without = await refused(next)
-  t.equal(without.code, 78)
-  t.match(without.err, new RegExp(`lacks the key ${old.key.id}, which still seals copies`))
-  await setToken(copy!.token)
-  t.match(await ended(service, admin, (await rotate(service, admin)).id), {
-    state: 'done',
-    total: 1,
-    moved: 1,
-  })
-  await service.end('SIGTERM')
-  t.equal((await lease(await start(next), worker, 'cred-7')).status, 201)
-})
-
-t.test('kept versions and deleted credentials open after a rotation without the old key', async (t) => {
-  const { ground, admin, old, next, start } = await house(t, 1)
-  const service = await start(next, old)
-  const worker = await makeWorker(service.adminUrl, admin)
-  const credentials = ({ serviceUrl }: ServiceProcess) => `${serviceUrl}/v1/workspaces/acme/credentials`
-  for (const name of ['kept', 'deleted']) {
-    await must('POST', credentials(service), worker, { name, connector: 'c', value: `${name} 1` })
-    await must('PUT', `${credentials(service)}/${name}/value`, worker, { value: `${name} 2` })
-  }
-  await must('DELETE', `${credentials(service)}/deleted`, worker)
-  await ground.sql('create table backup_copies as select * from copies')
-  await ground.sql('create table backup_keys as select * from keys')
-  t.match(await ended(service, admin, (await rotate(service, admin)).id), {
-    state: 'done',
-    total: 5,
-    moved: 5,
-  })
-  await service.end('SIGTERM')
-
-  await t.test('without the old key', async (t) => {
-    const later = await start(next)
-    await must('POST', `${credentials(later)}/deleted/restore`, worker)
-    for (const name of ['kept', 'deleted']) {
-      for (const version of [1, 2]) {
-        t.equal((await lease(later, worker, name, { version })).body.value, `${name} ${version}`)
-      }
-    }
-    await later.end('SIGTERM')
-  })
-
-  await t.test('and of a backup from before, only with it', async (t) => {
-    await ground.sql('update keys set sealing = false where sealing')
-    await ground.sql('delete from copies')
-    await ground.sql('insert into copies select * from backup_copies')
-    await ground.sql('update keys set sealing = true where id in (select id from backup_keys where sealing)')
-    const without = await refusedStart(t, onGround({ ...ground, keys: [next.text] }))
-    t.equal(without.code, 78)
-    t.match(without.err, new RegExp(`lacks the key ${old.key.id}`))
-    const both = await start(next, old)
-    t.equal((await lease(both, worker, 'kept', { version: 1 })).body.value, 'kept 1')
-    t.match(await ended(both, admin, (await rotate(both, admin)).id), { state: 'done', moved: 5 })
-    await both.end('SIGTERM')
-    t.equal((await lease(await start(next), worker, 'kept')).body.value, 'kept 2')
-  })
-})
-
-t.test('a rotation that was cancelled is gone on with, or gone back on', async (t) => {
-  const { ground, admin, old, next, start, refused } = await house(t, 5000)
-  const service = await start(next, old)
-  const worker = await makeWorker(service.adminUrl, admin)
-  const { id } = await rotate(service, admin, next)
-  t.equal(
-    (await call('POST', `${service.adminUrl}/v1/admin/rotations`, admin, {})).body.code,
-    'already_running',
-  )
-  await until('some are moved', 10_000, async () => (await countUnder(ground, next)) > 0)
-  const cancel = () => call('POST', `${service.adminUrl}/v1/admin/rotations/${id}/cancel`, admin)
-  t.match(await cancel(), { status: 200, body: { state: 'cancelled' } })
-  t.match(await cancel(), { status: 200, body: { state: 'cancelled' } }, 'again the same')
-  const moved = await countUnder(ground, next)
-  await sleep(700)
-  t.equal(await countUnder(ground, next), moved, 'no copy is moved after that')
-  t.ok(moved < 5000, `${moved} were moved`)
-  t.match(await ended(service, admin, (await rotate(service, admin, old)).id), { state: 'done', moved })
-  t.equal(await countUnder(ground, old), 5000, 'back')
-  t.equal((await refused(next)).code, 78)
-  t.match(await ended(service, admin, (await rotate(service, admin, next)).id), {
-    state: 'done',
-    moved: 5000,
-  })
-  await service.end('SIGTERM')
-  t.equal((await lease(await start(next), worker, 'cred-4999')).status, 201, 'and on')
-})
-
 t.test('a process that was frozen while a rotation began says 503 until it knows the new key', async (t) => {
-  const { ground, admin, old, next, start } = await house(t, 100)
+  const { ground, admin, old, next, start } = await twoKeyHouse(t, 100)
   const knowing = await start(next, old)
   const secret = mountedSecret(t)
   secret.mount(lines(old))
