@@ -58,6 +58,11 @@ export async function prepareGround(config: Config): Promise<Ground> {
         `STRONGROOM_DATA_DIR: ${dataDirectory} has a database but no key: put its file "keys" back, or name another directory`,
       ])
     }
+    if (!firstStart && !existsSync(join(dataDirectory, 'database.json'))) {
+      throw new StartRefused([
+        `STRONGROOM_DATA_DIR: ${dataDirectory} has lost its database.json, which names its database: put it back`,
+      ])
+    }
     if (firstStart) await beginAnew(dataDirectory, keysFile)
     const server = await startEmbeddedServer({ dataDirectory })
     const ring = keys ? { keys, ...given } : { keys: await readKeys(keysFile), keysFile }
