@@ -47,7 +47,7 @@ async function sourcesOf({ ground, answers, log }: Service): Promise<Sources> {
   }
 }
 
-await runCanaryFlow({ service, writer, kept, member, refused })
+await runCanaryFlow({ t, service, writer, kept, member, refused })
 const sources = await sourcesOf(service)
 
 t.test('the flow calls every operation of both listeners, and each is allowed at least once', async (t) => {

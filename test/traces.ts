@@ -16,7 +16,8 @@ export type Sources = Readonly<Record<string, string | Buffer>>
  * quotes a few characters of the text is found by it too.
  */
 export function mark(name: string): Mark {
-  const piece = randomBytes(32).toString('base64').replaceAll(/[+/=]/g, '').slice(0, 10)
+  // No JSON begins with a Z, so a parser stops there, and quotes ten characters.
+  const piece = `Z${randomBytes(32).toString('base64').replaceAll(/[+/=]/g, '').slice(0, 8)}`
   return markOf(name, `${piece}ü/${piece} "${piece}"+${piece}`, piece)
 }
 
