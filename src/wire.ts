@@ -1,5 +1,4 @@
 import { hostname } from 'node:os'
-import { v7 } from 'uuid'
 import type { Config } from './config.ts'
 import { Acts } from './core/acts.ts'
 import { makeAdministrator } from './core/administrator.ts'
@@ -24,6 +23,7 @@ import { Values } from './core/values.ts'
 import { Workspaces } from './core/workspaces.ts'
 import { buildAdminApp } from './http/admin-app.ts'
 import { buildServiceApp } from './http/service-app.ts'
+import { newId } from './ids.ts'
 import { KeyFile } from './key-file.ts'
 import type { Logger } from './log.ts'
 import { Connections } from './postgres/connections.ts'
@@ -39,7 +39,7 @@ import type { Tuning } from './tuning.ts'
 import { TUNING } from './tuning.ts'
 
 // The lease statement joins by indexes whatever the size of the tables: for small ones the planner would rather scan.
-const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
+const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off', 'jit=off']
 const STORES = ['local']
 
 /** A service that is ready to listen. */
@@ -73,12 +73,12 @@ export async function wire(
     })
   const readers = connect(4)
   const upkeep = connect(2 + tuning.rotationLanes, [], 0)
-  const writers = new Writers(connect(4), v7)
-  const leaseWriters = new Writers(connect(tuning.leaseLanes, BY_INDEX), v7)
+  const writers = new Writers(connect(4), newId)
+  const leaseWriters = new Writers(connect(tuning.leaseLanes, BY_INDEX), newId)
   const closeConnections = () =>
     Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close()))
 
-  const process_ = { id: v7(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
+  const process_ = { id: newId(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
   let sealingKeyId: string
   try {
     await checkDatabase(upkeep, config.mode === 'production')
@@ -88,7 +88,7 @@ export async function wire(
     throw error
   }
 
-  const ledger = new PostgresLedger({ readers, upkeep, writers, leaseWriters, newId: v7 })
+  const ledger = new PostgresLedger({ readers, upkeep, writers, leaseWriters, newId })
   let resealThread = new ResealThread(ground.keys.map((key) => key.reveal()))
   const sealer = new Sealer(keyring, sealingKeyId, () => void ringKeeper.tick().catch(onTickError))
   const onTickError = (err: unknown): void => log.warn({ err }, 'this process could not be registered')
@@ -112,10 +112,10 @@ export async function wire(
     ),
   )
   const { versionsKept } = tuning
-  const values = new Values(acts, sealer, { newId: v7, versionsKept, stores: STORES, defaultStore: 'local' })
+  const values = new Values(acts, sealer, { newId, versionsKept, stores: STORES, defaultStore: 'local' })
   const lastUse = new LastUse(ledger)
   const leaseGrants = new LeaseGrants(ledger, sealer, {
-    newId: v7,
+    newId,
     lanes: tuning.leaseLanes,
     lineMax: tuning.leaseLineMax,
     batchMax: tuning.leaseBatchMax,
@@ -131,7 +131,7 @@ export async function wire(
   )
   const knowsKey = (id: string): boolean => sealer.unknownKeyId === undefined && sealer.keyring.has(id)
   const rotationWorker = new RotationWorker(ledger, {
-    newId: v7,
+    newId,
     batch: tuning.rotationBatch,
     lanes: tuning.rotationLanes,
     reseal: (toKeyId, copies) => resealThread.reseal(toKeyId, copies),
@@ -159,7 +159,7 @@ export async function wire(
     onAuthenticationFailed: (call: Parameters<typeof failures.note>[0]) => failures.note(call),
     onAnswered: (operation: string, status: number) => requests.add(operation, String(status)),
     onFormRefused: (operation: string) => formRefusals.add(operation),
-    credentials: new Credentials(acts, values, v7),
+    credentials: new Credentials(acts, values, newId),
     values,
     leases: new Leases(acts),
     leaseGrants,

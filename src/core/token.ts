@@ -6,7 +6,7 @@ export interface MintedToken {
   id: string
   /** `srt_<id>_<secret>_<checksum>` */
   text: Secret
-  /** SHA-256 of the whole text. */
+  /** SHA-256 of the text before the checksum. */
   digest: Buffer
 }
 
@@ -32,25 +32,25 @@ export function mintToken(): MintedToken {
   const bytes = randomBytes(SECRET_BYTES)
   const signed = `srt_${id}_${base62(BigInt(`0x${bytes.toString('hex')}`), SECRET_LENGTH)}`
   bytes.fill(0)
-  const text = `${signed}_${checksum(signed)}`
-  return { id, text: new Secret(text), digest: digestOf(text) }
+  const digest = digestOf(signed)
+  return { id, text: new Secret(`${signed}_${checksum(digest)}`), digest }
 }
 
 /** Reads a token, or answers undefined for what cannot be one: a slip of the pen costs no query. */
 export function parseToken(text: string): ParsedToken | undefined {
   const parts = TOKEN.exec(text)
   if (parts === null || parts[2]! > SECRET_LARGEST) return undefined
-  if (!text.endsWith(checksum(text.slice(0, SIGNED_LENGTH)))) return undefined
-  return { id: parts[1]!, digest: digestOf(text) }
+  const digest = digestOf(text.slice(0, SIGNED_LENGTH))
+  return text.endsWith(checksum(digest)) ? { id: parts[1]!, digest } : undefined
 }
 
-function digestOf(text: string): Buffer {
-  return hash('sha256', text, 'buffer')
+function digestOf(signed: string): Buffer {
+  return hash('sha256', signed, 'buffer')
 }
 
-// A checksum is no secret: the first six bytes of a SHA-256, as far as six digits hold them.
-function checksum(signed: string): string {
-  let rest = hash('sha256', signed, 'buffer').readUIntBE(0, 6)
+// The digest's first six bytes, as far as six digits hold them: whoever has the text can make it anyway.
+function checksum(digest: Buffer): string {
+  let rest = digest.readUIntBE(0, 6)
   let digits = ''
   for (let place = 0; place < CHECKSUM_LENGTH; place++) {
     digits = ALPHABET[rest % 62]! + digits
