@@ -1,8 +1,8 @@
 import type { Test } from 'tap'
-import type { Ask, Service } from './service.ts'
+import type { Answer, Ask, Service } from './service.ts'
 import { ALL } from './service.ts'
 import type { Mark } from './traces.ts'
-import { anotherSession } from './vault.ts'
+import { anotherSession, sleep } from './vault.ts'
 
 /** What the flow works on; the writer may do everything in every workspace. */
 export interface Flow {
@@ -126,6 +126,11 @@ async function refuse({ service, writer, refused }: Flow): Promise<void> {
   await writer('GET', `/${encodeURIComponent(text)}`)
 }
 
+async function ended(admin: Ask, begun: Answer): Promise<void> {
+  if (begun.status !== 202) throw new Error(begun.text)
+  while ((await admin('GET', begun.headers['location']!)).json.state === 'running') await sleep(50)
+}
+
 async function breakThings({ service: { ground }, writer, kept }: Flow): Promise<void> {
   const copy = `(select id from credentials where name = $1 and state = 'active')`
   await ground.sql(
@@ -155,20 +160,15 @@ async function breakThings({ service: { ground }, writer, kept }: Flow): Promise
 
 async function administrate({ t, service, writer }: Flow): Promise<void> {
   const { admin } = service
-  const keys = (await admin('GET', '/v1/admin/keys')).json.items
-  const other = keys.find((key: { sealing: boolean }) => !key.sealing)
-  const begun = await admin('POST', '/v1/admin/rotations', { to_key: other.id })
-  for (let tries = 0; tries < 100; tries++) {
-    if ((await admin('GET', begun.headers['location']!)).json.state !== 'running') break
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-  // A rotation whose copies somebody else holds is still running when it is cancelled.
+  const [one, other] = (await admin('GET', '/v1/admin/keys')).json.items
+  const rotateTo = (key: { id: string }) => admin('POST', '/v1/admin/rotations', { to_key: key.id })
+  // One that meets what cannot be opened, and one that is still running because somebody else holds the copies.
+  for (const key of [one, other]) await ended(admin, await rotateTo(key))
   const session = await anotherSession(t, service.ground)
   await session.query('begin')
   await session.query('select from copies for update')
-  const sealing = keys.find((key: { sealing: boolean }) => key.sealing)
-  const back = await admin('POST', '/v1/admin/rotations', { to_key: sealing.id })
-  await admin('POST', `${back.headers['location']}/cancel`)
+  const held = await rotateTo(one)
+  await admin('POST', `${held.headers['location']}/cancel`)
   await session.query('rollback')
   for (const [path, body] of [
     ['workspaces/more', {}],
