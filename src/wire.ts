@@ -39,7 +39,13 @@ import type { Tuning } from './tuning.ts'
 import { TUNING } from './tuning.ts'
 
 // The lease statement joins by indexes whatever the size of the tables: for small ones the planner would rather scan.
-const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off', 'jit=off']
+const BY_INDEX = [
+  'enable_seqscan=off',
+  'enable_hashjoin=off',
+  'enable_mergejoin=off',
+  'jit=off',
+  'plan_cache_mode=force_generic_plan',
+]
 const STORES = ['local']
 
 /** A service that is ready to listen. */

@@ -32,16 +32,22 @@ interface Waiting<Ask, Answer> {
   gone: boolean
 }
 
+/** A statement that takes longer no longer holds back the next. */
+const SLOW_MS = 25
+
 /**
  * Group commit: whoever arrives while a statement is in flight waits, and the next statement takes them all.
  *
- * Nobody waits for a timer: a free lane takes what has arrived in this turn of the event loop.
+ * Nobody waits for a timer: while no statement is in flight, what has arrived in this turn of the event loop goes at once.
  */
 export class GroupCommit<Ask, Answer> {
   readonly #options: GroupCommitOptions<Ask, Answer>
   #line: Waiting<Ask, Answer>[] = []
   #lanesFree: number
   #scheduled = false
+  #startedSize = 0
+  #startedAt = 0
+  #slow: NodeJS.Timeout | undefined
 
   constructor(options: GroupCommitOptions<Ask, Answer>) {
     this.#options = options
@@ -75,8 +81,21 @@ export class GroupCommit<Ask, Answer> {
     })
   }
 
+  // A few who came first must not take a lane for themselves while many are about to follow: another statement goes out
+  // beside one in flight only when at least half as many wait for it, or when that one has become slow.
+  #worthwhile(now: number): boolean {
+    const alone = this.#lanesFree === this.#options.lanes
+    if (alone || this.#line.length * 2 >= this.#startedSize || now - this.#startedAt > SLOW_MS) return true
+    this.#slow ??= setTimeout(() => {
+      this.#slow = undefined
+      this.#schedule()
+    }, SLOW_MS)
+    return false
+  }
+
   #start(): void {
     const now = performance.now()
+    if (!this.#worthwhile(now)) return
     const batch: Waiting<Ask, Answer>[] = []
     let taken = 0
     while (taken < this.#line.length && batch.length < this.#options.batchMax) {
@@ -87,6 +106,8 @@ export class GroupCommit<Ask, Answer> {
     this.#line = this.#line.slice(taken)
     if (batch.length === 0) return
     this.#lanesFree--
+    this.#startedSize = batch.length
+    this.#startedAt = now
     void this.#run(batch).finally(() => {
       this.#lanesFree++
       if (this.#line.length > 0) this.#schedule()

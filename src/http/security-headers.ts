@@ -20,6 +20,15 @@ export async function securityHeaders(tls: boolean): Promise<Record<string, stri
       directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
     },
     strictTransportSecurity: tls && { maxAge: 31_536_000 },
+    // What only concerns pages and downloads, which this API has none of, is left out.
+    crossOriginOpenerPolicy: false,
+    crossOriginResourcePolicy: false,
+    originAgentCluster: false,
+    referrerPolicy: false,
+    xDnsPrefetchControl: false,
+    xDownloadOptions: false,
+    xPermittedCrossDomainPolicies: false,
+    xXssProtection: false,
   })
   app.get('/', () => '')
   const { headers } = await app.inject('/')
