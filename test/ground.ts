@@ -20,6 +20,7 @@ export interface TestGround {
   ownerUrl: Secret
   keys: Secret[]
   /** As superuser, in this database. */
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- a test knows what it selects
   sql(text: string, values?: unknown[]): Promise<Record<string, any>[]>
 }
 
@@ -28,7 +29,10 @@ const SERVICE = 'strongroom'
 
 /** Where the tests' PostgreSQL lives; `test/after.ts` removes it. */
 export function testDataDirectory(): string {
-  const project = createHash('sha256').update(import.meta.dirname).digest('hex').slice(0, 8)
+  const project = createHash('sha256')
+    .update(import.meta.dirname)
+    .digest('hex')
+    .slice(0, 8)
   return join(tmpdir(), `strongroom-test-${userInfo().username}-${project}`)
 }
 
@@ -47,7 +51,9 @@ export async function freshGround(t: Test): Promise<TestGround> {
   const embedded = await server()
   const template = await makeTemplate(embedded)
   const name = `test_${createHash('sha256').update(`${t.fullname}${process.pid}${Math.random()}`).digest('hex').slice(0, 16)}`
-  await asSuperuser(embedded, (client) => client.query(`create database ${name} template ${template} owner ${OWNER}`))
+  await asSuperuser(embedded, (client) =>
+    client.query(`create database ${name} template ${template} owner ${OWNER}`),
+  )
   const clients = new pg.Pool({ connectionString: superuserUrlFor(embedded, name), max: 2 })
   clients.on('error', () => {})
   t.teardown(async () => {

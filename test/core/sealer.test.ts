@@ -29,7 +29,7 @@ t.test(
     const copy = copyUnder(later.key)
     t.throws(() => sealer.open('acme', copy), { code: 'unavailable', retryAfterSeconds: 1 })
     t.throws(() => sealer.open('acme', copy), { code: 'unavailable' })
-  t.strictSame(met, [later.key.id], 'the ring is read again, and not once for each lease')
+    t.strictSame(met, [later.key.id], 'the ring is read again, and not once for each lease')
     t.equal(sealer.unknownKeyId, later.key.id)
     sealer.useKeyring(Keyring.parse([later.text.reveal(), known.text.reveal()]), later.key.id)
     t.equal(sealer.unknownKeyId, undefined)

@@ -25,15 +25,18 @@ function base62(number: bigint): string {
   return digits
 }
 
-t.test('a minted token is read back with its id and the digest of its text before the checksum', async (t) => {
-  for (let round = 0; round < 200; round++) {
-    const minted = mintToken()
-    const text = minted.text.reveal()
-    t.match(text, /^srt_[0-9A-Za-z]{16}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}$/)
-    t.same(minted.digest, createHash('sha256').update(text.slice(0, -7)).digest())
-    t.same(parseToken(text), { id: minted.id, digest: minted.digest })
-  }
-})
+t.test(
+  'a minted token is read back with its id and the digest of its text before the checksum',
+  async (t) => {
+    for (let round = 0; round < 200; round++) {
+      const minted = mintToken()
+      const text = minted.text.reveal()
+      t.match(text, /^srt_[0-9A-Za-z]{16}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}$/)
+      t.same(minted.digest, createHash('sha256').update(text.slice(0, -7)).digest())
+      t.same(parseToken(text), { id: minted.id, digest: minted.digest })
+    }
+  },
+)
 
 t.test('no two tokens share an id or a secret, and every digit comes up', async (t) => {
   const tokens = Array.from({ length: 500 }, () => mintToken().text.reveal().split('_'))

@@ -93,7 +93,10 @@ t.test('copies are counted by key, and the newest rotation with its state', asyn
   const states = ['running', 'done', 'failed', 'cancelled']
   const found = await samples()
   const of = states.map((state) => found.get(`strongroom_rotation_state{state="${state}"}`))
-  t.equal(of.reduce((sum, one) => sum! + one!), 1)
+  t.equal(
+    of.reduce((sum, one) => sum! + one!),
+    1,
+  )
   t.equal(found.get('strongroom_rotation_copies{outcome="total"}'), 0)
 })
 
