@@ -14,7 +14,7 @@ export interface Call {
 /** What a caller shows, after the check of its form: nothing of it is known to be true. */
 export interface PresentedToken {
   readonly id: string
-  /** SHA-256 of the token's text, 32 bytes. */
+  /** SHA-256 of the token's text before its checksum, 32 bytes. */
   readonly digest: Buffer
 }
 

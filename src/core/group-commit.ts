@@ -38,7 +38,8 @@ const SLOW_MS = 25
 /**
  * Group commit: whoever arrives while a statement is in flight waits, and the next statement takes them all.
  *
- * Nobody waits for a timer: while no statement is in flight, what has arrived in this turn of the event loop goes at once.
+ * While no statement is in flight, nobody waits for a timer: what has arrived in this turn of the event loop goes at
+ * once.
  */
 export class GroupCommit<Ask, Answer> {
   readonly #options: GroupCommitOptions<Ask, Answer>

@@ -182,8 +182,8 @@ export interface LedgerTransaction {
   ): Promise<RotationFailure[]>
   endRotation(id: string, state: 'done' | 'failed' | 'cancelled'): Promise<void>
   /**
-   * Locks the table of keys, then counts the tokens under other keys than the rotation's: so zero stays zero. `failed`
-   * are those that the rotation could not move, `left` all others.
+   * Locks the table of keys, then counts the sealed copies under other keys than the rotation's: so zero stays zero.
+   * `failed` are those that the rotation could not move, `left` all others.
    */
   countUnmoved(rotation: { id: string; toKey: string }): Promise<{ left: number; failed: number }>
   auditEvents(filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>>

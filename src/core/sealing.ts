@@ -3,7 +3,7 @@ import { FernetError, type FernetKey } from './fernet.ts'
 import type { Keyring } from './keyring.ts'
 import { Secret } from './secret.ts'
 
-/** Where a copy belongs. Stands inside its token and is compared with the row it was read through. */
+/** Where a copy belongs. Stands inside its Fernet token and is compared with the row it was read through. */
 export interface Place {
   workspace: string
   /** The credential's id, not its name: another credential of the same name is another place. */
@@ -18,7 +18,7 @@ const PLACE = /^[^/\s]+\/[^/\s]+\/[0-9]+\/[^/\s]+$/
  * Seals a value for one place.
  *
  * @param value The value's compact JSON text.
- * @param now Unix time in whole seconds; stands in the token in clear text and is never judged.
+ * @param now Unix time in whole seconds; stands in the Fernet token in clear text and is never judged.
  */
 export function seal(key: FernetKey, place: Place, value: Secret, now: number): string {
   return key.seal(placeLine(place) + value.reveal(), now)
@@ -36,7 +36,7 @@ export function open(keyring: Keyring, keyId: string, place: Place, token: strin
   const bytes = openWithAnyKey(keyring, keyId, token)
   const text = bytes.toString('utf8')
   bytes.fill(0)
-  // Fernet has no associated data, so the place is sealed inside: a token moved to another copy's row does not open.
+  // Fernet has no associated data, so the place is sealed inside: one moved to another copy's row does not open.
   const line = placeLine(place)
   if (!text.startsWith(line)) {
     throw new VaultError('copy_unreadable', 'The stored copy belongs to another place than it was read from')

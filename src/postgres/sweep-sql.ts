@@ -18,7 +18,7 @@ export async function selectDuePurges(
   return rows.map(credentialOf)
 }
 
-/** Forgets local copies that lost their token longer ago than the grace. */
+/** Forgets local copies that lost their Fernet token longer ago than the grace. */
 export async function deleteCopies(client: Client, graceSeconds: number, limit: number): Promise<number> {
   const { rowCount } = await client.query(
     `delete from copies where id in (
