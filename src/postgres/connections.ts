@@ -21,13 +21,16 @@ export interface ConnectionOptions {
 
 const IDLE_IN_TRANSACTION_MS = 15_000
 
-// The rows of a batch mostly share their times, and reading one costs more than comparing two texts.
-let timeRead = { text: '', ms: 0 }
+// The rows of a batch mostly share their two times, and reading one costs more than comparing two texts.
+const timesRead: { text: string; ms: number }[] = []
 const readTime = pg.types.getTypeParser(pg.types.builtins.TIMESTAMPTZ) as (text: string) => Date
 
 function timeOf(text: string): Date {
-  if (text !== timeRead.text) timeRead = { text, ms: readTime(text).getTime() }
-  return new Date(timeRead.ms)
+  const known = timesRead.find((time) => time.text === text)
+  if (known) return new Date(known.ms)
+  const date = readTime(text)
+  if (timesRead.unshift({ text, ms: date.getTime() }) > 2) timesRead.pop()
+  return date
 }
 
 // bigint as a number: sequences and counters stay far below 2^53.

@@ -71,9 +71,19 @@ export async function selectLeases(
   return pageOf(rows.map(leaseOf), page.limit, (lease) => [lease.id])
 }
 
-/** Whether a token, for which `nonce` was chosen, is the one whose digest the ledger has: SHA-256 over both. */
-export function proofOf(nonce: Buffer, token: PresentedToken): Buffer {
-  return hash('sha256', Buffer.concat([nonce, token.digest]), 'buffer')
+/**
+ * For each token, what shows that it is the one whose digest the ledger has: SHA-256 over `nonce` and its digest. A batch
+ * shows the same token many times.
+ */
+export function proofsOf(nonce: Buffer, tokens: readonly PresentedToken[]): Buffer[] {
+  const proofs = new Map<PresentedToken, Buffer>()
+  return tokens.map((token) => {
+    const known = proofs.get(token)
+    if (known) return known
+    const proof = hash('sha256', Buffer.concat([nonce, token.digest]), 'buffer')
+    proofs.set(token, proof)
+    return proof
+  })
 }
 
 /** Judges requests for leases in their order, and writes nothing. */
@@ -94,7 +104,10 @@ export async function judge(
     values: [
       nonce,
       asks.map((ask) => ask.token.id),
-      asks.map((ask) => proofOf(nonce, ask.token)),
+      proofsOf(
+        nonce,
+        asks.map((ask) => ask.token),
+      ),
       asks.map((ask) => ask.workspace),
       asks.map((ask) => ask.credential),
       asks.map((ask) => ask.version),

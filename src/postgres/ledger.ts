@@ -16,7 +16,7 @@ import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
 import { demandCaller, selectCaller } from './callers-sql.ts'
 import type { Connections } from './connections.ts'
 import { GRANT } from './lease-sql.ts'
-import { judge, proofOf, selectLease } from './leases-sql.ts'
+import { judge, proofsOf, selectLease } from './leases-sql.ts'
 import { transactionOn } from './transaction.ts'
 import type { Writers } from './writers.ts'
 import { moveCopies, RotationEnded, selectRunningRotation } from './rotations-sql.ts'
@@ -70,7 +70,10 @@ export class PostgresLedger implements Ledger {
     const nonce = randomBytes(16)
     const columns = [
       asks.map((ask) => ask.token.id),
-      asks.map((ask) => proofOf(nonce, ask.token)),
+      proofsOf(
+        nonce,
+        asks.map((ask) => ask.token),
+      ),
       asks.map((ask) => ask.workspace),
       asks.map((ask) => ask.credential),
       asks.map((ask) => ask.version ?? null),
