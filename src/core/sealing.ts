@@ -36,7 +36,7 @@ export function open(keyring: Keyring, keyId: string, place: Place, token: strin
   const bytes = openWithAnyKey(keyring, keyId, token)
   const text = bytes.toString('utf8')
   bytes.fill(0)
-  // Fernet has no associated data, so the place is sealed inside: one moved to another copy's row does not open.
+  // Fernet has no associated data, so the place is sealed inside: what is moved to another row does not open.
   const line = placeLine(place)
   if (!text.startsWith(line)) {
     throw new VaultError('copy_unreadable', 'The stored copy belongs to another place than it was read from')
