@@ -2,7 +2,8 @@ import { hostname } from 'node:os'
 import type { Config } from './config.ts'
 import { Acts } from './core/acts.ts'
 import { makeAdministrator } from './core/administrator.ts'
-import { AuditTrail, Keys } from './core/audit-trail.ts'
+import { AuditTrail } from './core/audit-trail.ts'
+import { Keys } from './core/keys.ts'
 import { Credentials } from './core/credentials.ts'
 import { FailedAuthentications } from './core/failed-authentications.ts'
 import { Health } from './core/health.ts'
@@ -17,7 +18,8 @@ import { RotationWorker } from './core/rotation-worker.ts'
 import { Rotations } from './core/rotations.ts'
 import { Sealer } from './core/sealer.ts'
 import type { Secret } from './core/secret.ts'
-import { ownCall, Sweep } from './core/sweep.ts'
+import { ownCall } from './core/calls.ts'
+import { Sweep } from './core/sweep.ts'
 import { Tally } from './core/tally.ts'
 import { Values } from './core/values.ts'
 import { Workspaces } from './core/workspaces.ts'
@@ -144,7 +146,9 @@ export async function wire(
     knowsKey: (id) => sealer.keyring.has(id),
     restMs: giveWay(() => leaseGrants.granted),
   })
-  const health = new Health(() => checkHealth(readers, knowsKey), tuning.healthMaxAgeMs)
+  const onUnhealthy = (err: unknown): void =>
+    log.warn({ err }, 'the database could not be asked for its health')
+  const health = new Health(() => checkHealth(readers, knowsKey, onUnhealthy), tuning.healthMaxAgeMs)
 
   const requests = new Tally()
   const formRefusals = new Tally()

@@ -1,9 +1,8 @@
 import type { AuditEntry } from './audit.ts'
 import { outcomeOf } from './audit.ts'
 import type { Call, Caller } from './calls.ts'
-import { VaultError } from './errors.ts'
+import { VaultError, deadlinePassed, unauthenticated } from './errors.ts'
 import type { Action } from './grants.ts'
-import { deadlinePassed } from './group-commit.ts'
 import type { Ledger, LedgerTransaction } from './ledger.ts'
 import { CallerOutdated, OutcomeUnknown, SealingKeyChanged } from './ledger.ts'
 import type { Sealer } from './sealer.ts'
@@ -81,9 +80,4 @@ export class Acts {
       return cause instanceof OutcomeUnknown ? deadlinePassed(cause) : cause
     }
   }
-}
-
-/** The same for every token that does not open the door. */
-export function unauthenticated(): VaultError {
-  return new VaultError('unauthenticated', 'This needs a valid token: authorization: Bearer srt_…')
 }

@@ -6,7 +6,6 @@ import { VaultError } from './errors.ts'
 import type { AuditVerification } from './audit-verify.ts'
 import { verifyStreams } from './audit-verify.ts'
 import type { Ledger } from './ledger.ts'
-import type { KeyRecord } from './records.ts'
 
 const ACTION = 'admin:audit'
 
@@ -49,21 +48,5 @@ export class AuditTrail {
     } finally {
       this.#verifying = false
     }
-  }
-}
-
-/** The keys that the ledger names, for operators. */
-export class Keys {
-  readonly #acts: Acts
-
-  constructor(acts: Acts) {
-    this.#acts = acts
-  }
-
-  list(call: Call, caller: Caller, page: PageRequest): Promise<Page<KeyRecord>> {
-    return this.#acts.perform(call, caller, 'admin:keys', {}, async (tx, judged) => {
-      demandAdmin(judged, 'admin:keys')
-      return tx.keys(page)
-    })
   }
 }

@@ -42,3 +42,8 @@ export interface Page<T> {
   readonly items: T[]
   readonly next?: readonly string[]
 }
+
+/** A call of the service itself. */
+export function ownCall(operation: string, deadlineMs: number): Call {
+  return { requestId: operation, address: 'local', operation, deadlineAt: performance.now() + deadlineMs }
+}

@@ -92,3 +92,21 @@ export function forbidden(action: string): VaultError {
 export function notFound(): VaultError {
   return new VaultError('not_found', 'There is nothing here, or nothing that you may know of')
 }
+
+/** The same for every token that does not open the door. */
+export function unauthenticated(): VaultError {
+  return new VaultError('unauthenticated', 'This needs a valid token: authorization: Bearer srt_…')
+}
+
+/** The deadline of a call has passed before there was anything to answer. */
+export function deadlinePassed(cause?: unknown): VaultError {
+  return new VaultError('unavailable', 'The deadline of this request has passed', {
+    retryAfterSeconds: 1,
+    cause,
+  })
+}
+
+/** A name in a body that names nothing. */
+export function unknownName(pointer: string, detail: string): VaultError {
+  return new VaultError('unknown_name', detail, { errors: [{ pointer, detail }] })
+}

@@ -1,4 +1,4 @@
-import { VaultError } from './errors.ts'
+import { VaultError, deadlinePassed } from './errors.ts'
 import { OutcomeUnknown } from './ledger.ts'
 
 /** How a group commit works, and on what. */
@@ -160,14 +160,6 @@ export class GroupCommit<Ask, Answer> {
     watch()
     return () => clearTimeout(timer)
   }
-}
-
-/** The deadline of a call has passed before there was anything to answer. */
-export function deadlinePassed(cause?: unknown): VaultError {
-  return new VaultError('unavailable', 'The deadline of this request has passed', {
-    retryAfterSeconds: 1,
-    cause,
-  })
 }
 
 function unanswered(cause: unknown): VaultError {

@@ -1,12 +1,11 @@
 import { demandAdmin } from './access.ts'
 import type { Acts } from './acts.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
-import { notFound, VaultError } from './errors.ts'
+import { VaultError, notFound, unknownName } from './errors.ts'
 import type { Identity, TokenRecord } from './records.ts'
 import { demandAdministrator, markPrivilege } from './roles.ts'
 import type { Secret } from './secret.ts'
 import { mintToken } from './token.ts'
-import { unknownName } from './values.ts'
 
 const ACTION = 'admin:identities'
 const TOKENS = 'admin:tokens'

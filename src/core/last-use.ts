@@ -1,5 +1,5 @@
 import type { Ledger } from './ledger.ts'
-import { ownCall } from './sweep.ts'
+import { ownCall } from './calls.ts'
 
 const HOUR_MS = 3600_000
 const REMEMBERED_MAX = 100_000

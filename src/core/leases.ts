@@ -1,12 +1,11 @@
-import { demand } from './access.ts'
+import { demand, demandAdmin } from './access.ts'
 import type { Acts } from './acts.ts'
-import { unauthenticated } from './acts.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
-import { forbidden, notFound, VaultError } from './errors.ts'
+import { VaultError, forbidden, notFound, unauthenticated, unknownName } from './errors.ts'
 import { mayKnow } from './grants.ts'
 import type { LedgerTransaction } from './ledger.ts'
-import type { Lease, LeaseFilter } from './records.ts'
+import type { Lease, LeaseFilter, LeaseScope } from './records.ts'
 import { refusal } from './lease-grants.ts'
 
 type KnownLease = NonNullable<Awaited<ReturnType<LedgerTransaction['lease']>>>
@@ -66,12 +65,7 @@ export class Leases {
   }
 
   /** Ends every active lease in the scope, and what is on its way. @returns how many were active */
-  revokeMany(
-    call: Call,
-    caller: Caller,
-    scope: { workspace?: string | undefined; credential?: string | undefined; identity?: string | undefined },
-    admitted: (caller: Caller) => void,
-  ): Promise<number> {
+  revokeMany(call: Call, caller: Caller, scope: LeaseScope): Promise<number> {
     const { workspace, credential, identity } = scope
     return this.#acts.perform(
       call,
@@ -79,13 +73,15 @@ export class Leases {
       'admin:leases',
       { workspace, credential },
       async (tx, judged, entry) => {
-        admitted(judged)
+        demandAdmin(judged, 'admin:leases')
         const place = workspace === undefined ? undefined : await tx.workspace(workspace)
-        if (workspace !== undefined && !place) throw unknown('/workspace')
+        if (workspace !== undefined && !place)
+          throw unknownName('/workspace', 'There is nothing of this name')
         const named = credential === undefined ? undefined : await tx.credential(place!.id, credential)
-        if (credential !== undefined && !named) throw unknown('/credential')
+        if (credential !== undefined && !named)
+          throw unknownName('/credential', 'There is nothing of this name')
         const who = identity === undefined ? undefined : await tx.identity(identity)
-        if (identity !== undefined && !who) throw unknown('/identity')
+        if (identity !== undefined && !who) throw unknownName('/identity', 'There is nothing of this name')
         const workspaceId = named ? undefined : place?.id
         const ended = { workspaceId, credentialId: named?.id, identityId: who?.id }
         const revoked = await tx.countActiveLeases(ended)
@@ -121,11 +117,6 @@ function subjectOfLease(lease: KnownLease) {
     name: lease.credential,
     labels: lease.labels,
   }
-}
-
-function unknown(pointer: string): VaultError {
-  const detail = 'There is nothing of this name'
-  return new VaultError('unknown_name', detail, { errors: [{ pointer, detail }] })
 }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/

@@ -1,7 +1,7 @@
 import type { AuditEntry } from './audit.ts'
 import type { Ledger, RotationStep } from './ledger.ts'
 import type { Resealed, Resealing } from './reseal.ts'
-import { ownCall } from './sweep.ts'
+import { ownCall } from './calls.ts'
 
 /** How a process works on rotations. */
 export interface RotationWorkerOptions {

@@ -1,10 +1,9 @@
 import { demandAdmin } from './access.ts'
 import type { Acts } from './acts.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
-import { notFound, VaultError } from './errors.ts'
+import { VaultError, notFound, unknownName } from './errors.ts'
 import type { Rotation } from './records.ts'
 import type { Sealer } from './sealer.ts'
-import { unknownName } from './values.ts'
 
 const ACTION = 'admin:keys'
 

@@ -1,4 +1,4 @@
-import type { Call } from './calls.ts'
+import { ownCall } from './calls.ts'
 import type { Ledger, LedgerTransaction } from './ledger.ts'
 
 /** What is due, and how much of it at once. */
@@ -61,11 +61,6 @@ export class Sweep {
 }
 
 const STEP_MS = 30_000
-
-/** A call of the service itself. */
-export function ownCall(operation: string, deadlineMs: number): Call {
-  return { requestId: operation, address: 'local', operation, deadlineAt: performance.now() + deadlineMs }
-}
 
 async function untilNone(step: () => Promise<number>): Promise<number> {
   let total = 0

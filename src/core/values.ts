@@ -3,7 +3,7 @@ import type { Acts } from './acts.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import type { Written } from './credentials.ts'
-import { notFound, VaultError } from './errors.ts'
+import { VaultError, notFound, unknownName } from './errors.ts'
 import { equalValues, MAX_VALUE_BYTES, mergePatch } from './json-value.ts'
 import type { LedgerTransaction } from './ledger.ts'
 import type { Credential, Version, Workspace } from './records.ts'
@@ -222,11 +222,6 @@ export class Values {
 export function checkVersion(current: number | undefined, ifMatch: number | undefined): void {
   if (ifMatch === undefined || ifMatch === current) return
   throw new VaultError('version_mismatch', 'The current version is not the one that if-match names')
-}
-
-/** A name in a body that names nothing. */
-export function unknownName(pointer: string, detail: string): VaultError {
-  return new VaultError('unknown_name', detail, { errors: [{ pointer, detail }] })
 }
 
 function versionGone(version: number): VaultError {

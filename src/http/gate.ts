@@ -7,10 +7,8 @@ import type {
   RouteOptions,
 } from 'fastify'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
-import { unauthenticated } from '../core/acts.ts'
 import type { Call } from '../core/calls.ts'
-import { invalid, notFound, VaultError } from '../core/errors.ts'
-import { deadlinePassed } from '../core/group-commit.ts'
+import { VaultError, deadlinePassed, invalid, notFound, unauthenticated } from '../core/errors.ts'
 import { isCredentialName, isSlug } from '../core/names.ts'
 import { parseToken } from '../core/token.ts'
 import { demandForm } from './forms.ts'

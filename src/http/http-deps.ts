@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { AuditTrail, Keys } from '../core/audit-trail.ts'
+import type { AuditTrail } from '../core/audit-trail.ts'
+import type { Keys } from '../core/keys.ts'
 import type { Call, Caller, PresentedToken } from '../core/calls.ts'
 import type { Credentials } from '../core/credentials.ts'
 import type { Identities } from '../core/identities.ts'

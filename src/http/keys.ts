@@ -1,5 +1,5 @@
 import type { FastifyPluginCallback } from 'fastify'
-import type { Keys } from '../core/audit-trail.ts'
+import type { Keys } from '../core/keys.ts'
 import { operation } from './operation.ts'
 import type { PageQuery } from './query.ts'
 import { NAME, page, pageAnswer, pageRequest } from './query.ts'

@@ -1,5 +1,4 @@
 import type { FastifyPluginCallback } from 'fastify'
-import { demandAdmin } from '../core/access.ts'
 import { invalid } from '../core/errors.ts'
 import type { LeaseScope } from '../core/records.ts'
 import type { Leases } from '../core/leases.ts'
@@ -40,9 +39,7 @@ export function leaseRevocationRoutes({ leases }: { leases: Leases }): FastifyPl
         const { workspace, credential } = request.body
         if (credential !== undefined && workspace === undefined)
           throw invalid('/workspace', 'This is required')
-        const revoked = await leases.revokeMany(callOf(request), callerOf(request), request.body, (caller) =>
-          demandAdmin(caller, 'admin:leases'),
-        )
+        const revoked = await leases.revokeMany(callOf(request), callerOf(request), request.body)
         return { revoked }
       },
     )

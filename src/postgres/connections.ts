@@ -1,6 +1,5 @@
 import pg from 'pg'
-import { deadlinePassed } from '../core/group-commit.ts'
-import { VaultError } from '../core/errors.ts'
+import { VaultError, deadlinePassed } from '../core/errors.ts'
 import type { Secret } from '../core/secret.ts'
 
 /** A connection that somebody holds; `release(true)` closes it. */

@@ -8,10 +8,12 @@ const CHECK_DEADLINE_MS = 900
  * Whether the database answers, has the schema that this version knows, and seals under a key that this process knows.
  *
  * @param knowsKey Whether a key of this id is on the ring.
+ * @param onFailed Told why the database could not be asked: whoever asks for the health is not.
  */
 export async function checkHealth(
   connections: Connections,
   knowsKey: (id: string) => boolean,
+  onFailed: (error: unknown) => void,
 ): Promise<HealthReport> {
   // With one store, the ledger's own, there is nothing more to show.
   const stores = { ok: 1, degraded: 0 }
@@ -27,8 +29,8 @@ export async function checkHealth(
     const schema = knownMigrations().join() === migrations.join() ? 'ok' : 'another version'
     const keys = knowsKey(sealing) ? 'ok' : 'the sealing key is not on the ring'
     return { ready: schema === 'ok' && keys === 'ok', checks: { database: 'ok', schema, keys, stores } }
-  } catch {
-    // Who asks has shown no token: he is told that, not why. The log has the rest.
+  } catch (error) {
+    onFailed(error)
     return { ready: false, checks: { database: 'unavailable', schema: 'unknown', keys: 'unknown', stores } }
   }
 }

@@ -75,7 +75,7 @@ t.test('every act is an event: allowed, refused or unchanged, with who, what and
     events.every((event) => event.address === '192.0.2.1' && event.operation === 'test' && event.requestId),
   )
 
-  await vault.leases.revokeMany(call(), admin, { workspace }, () => {})
+  await vault.leases.revokeMany(call(), admin, { workspace })
   await refused(vault.roles.read(call(), w, 'admin'))
   await refused(vault.identities.put(call(), admin, 'admin', []))
   const acts = await vault.auditTrail.list(call(), admin, {}, { limit: 3 })

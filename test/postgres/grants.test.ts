@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import type { Grant, Subject } from '../../src/core/grants.ts'
 import { allows, covers } from '../../src/core/grants.ts'
-import { ownCall } from '../../src/core/sweep.ts'
+import { ownCall } from '../../src/core/calls.ts'
 import { freshGround } from '../ground.ts'
 import { openVault, someName } from '../vault.ts'
 

@@ -140,15 +140,11 @@ for (const [scope, ended] of [
       ...(scope.some((name) => name === 'credential') && { credential: 'orders' }),
       ...(scope.some((name) => name === 'identity') && { identity: worker.name }),
     }
-    const revoked = await here.leases.revokeMany(here.call(), here.admin, named, () => {})
+    const revoked = await here.leases.revokeMany(here.call(), here.admin, named)
     t.equal(revoked, ended.filter((state) => state === 'revoked').length)
     const ids = [one.id, two.id, others[0].lease.id, others[1].lease.id]
     t.strictSame(await states(worker, ...ids), ended)
-    t.equal(
-      await here.leases.revokeMany(here.call(), here.admin, named, () => {}),
-      0,
-      'and none a second time',
-    )
+    t.equal(await here.leases.revokeMany(here.call(), here.admin, named), 0, 'and none a second time')
     const after = await here.lease(worker, 'orders')
     t.equal(await here.leaseState(worker, after.lease.id), 'active', 'who leases again may')
   })
@@ -162,7 +158,7 @@ t.test('a lease that a revocation overtook on its way is never active', async (t
   const revocations = {
     token: (who: Someone) => vault.identities.revokeToken(call(), admin, who.name, who.token.id),
     identity: (who: Someone) => vault.identities.delete(call(), admin, who.name),
-    workspace: () => vault.leases.revokeMany(call(), admin, { workspace: vault.workspace }, () => {}),
+    workspace: () => vault.leases.revokeMany(call(), admin, { workspace: vault.workspace }),
     credential: () => vault.credentials.delete(call(), watcher.caller, vault.workspace, 'orders', false),
   }
   for (const [what, revoke] of Object.entries(revocations)) {
@@ -173,7 +169,7 @@ t.test('a lease that a revocation overtook on its way is never active', async (t
   }
   await vault.credentials.restore(call(), watcher.caller, vault.workspace, 'orders')
   const spared = await overtaken(t, vault, await vault.identityWith(), async () => {
-    await vault.leases.revokeMany(call(), admin, { identity: watcher.name }, () => {})
+    await vault.leases.revokeMany(call(), admin, { identity: watcher.name })
   })
   t.equal(await vault.leaseState(watcher, spared), 'active', "somebody else's revocation ends nothing")
 })

@@ -160,7 +160,7 @@ t.test('a revocation is remembered for as long as a lease may hang on it', async
   const { vault, worker, create } = await open(t, { leaseRetentionSeconds: 3600 })
   await create('orders')
   const { lease } = await vault.lease(worker, 'orders', { ttlSeconds: 3600 })
-  await vault.leases.revokeMany(vault.call(), vault.admin, { workspace: vault.workspace }, () => {})
+  await vault.leases.revokeMany(vault.call(), vault.admin, { workspace: vault.workspace })
   const scopes = async () => (await ground.sql('select from revocations')).length
   const before = await scopes()
   await ground.sql("update revocations set revoked_at = revoked_at - interval '2 hours'")
