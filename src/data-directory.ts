@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Config } from './config.ts'
 import { FernetKey } from './core/fernet.ts'
@@ -9,7 +9,7 @@ import { StartRefused } from './core/start-refused.ts'
 import type { EmbeddedServer } from './postgres/embedded-server.ts'
 import { removeEmbeddedServer, startEmbeddedServer } from './postgres/embedded-server.ts'
 import { setUpEmbedded } from './postgres/embedded-setup.ts'
-import { EmbeddedServerError, holdLock } from './postgres/process-lock.ts'
+import { EmbeddedServerError, holdLock, writeDurably } from './postgres/process-lock.ts'
 
 /** Where a process finds its database and its keys. */
 export interface Ground {
@@ -85,9 +85,12 @@ async function beFirst(dataDirectory: string): Promise<() => Promise<void>> {
 async function beginAnew(dataDirectory: string, keysFile: string): Promise<void> {
   await chmod(dataDirectory, 0o700)
   await removeEmbeddedServer(dataDirectory)
-  for (const name of ['keys', 'admin.token']) await rm(join(dataDirectory, name), { force: true })
+  // A key is never deleted: it may be one that somebody put there, or the only one of a database elsewhere.
+  if (existsSync(keysFile)) await rename(keysFile, `${keysFile}.before-${Date.now()}`)
+  await rm(join(dataDirectory, 'admin.token'), { force: true })
   const { text } = FernetKey.generate()
-  await writeFile(keysFile, `${text.reveal()}\n`, { mode: 0o600, flag: 'wx' })
+  await writeDurably(keysFile, `${text.reveal()}\n`)
+  await syncDirectory(dataDirectory)
 }
 
 async function groundOn(
@@ -108,8 +111,9 @@ async function groundOn(
       firstStart,
       adminTokenFile,
       complete: async (token) => {
-        await writeFile(adminTokenFile, `${token.reveal()}\n`, { mode: 0o600, flag: 'wx' })
-        await writeFile(join(dataDirectory, 'complete'), '', { mode: 0o600 })
+        await writeDurably(adminTokenFile, `${token.reveal()}\n`)
+        await writeDurably(join(dataDirectory, 'complete'), '')
+        await syncDirectory(dataDirectory)
         await release()
       },
       stop: async () => {
@@ -125,4 +129,14 @@ async function groundOn(
 
 async function readKeys(keysFile: string): Promise<Secret[]> {
   return parseKeyLines(await readFile(keysFile, 'utf8')).map((text) => new Secret(text))
+}
+
+/** The names in the directory are on disk too: a database that outlives a loss of power needs its key. */
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path)
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
 }

@@ -40,7 +40,7 @@ export class ResealThread {
 
   async close(): Promise<void> {
     const worker = this.#worker
-    this.#end(new Error('The reseal thread was closed'))
+    this.#end(worker, new Error('The reseal thread was closed'))
     await worker?.terminate()
   }
 
@@ -54,13 +54,15 @@ export class ResealThread {
       if (resealed) waiting?.resolve(resealed)
       else waiting?.reject(new Error('The reseal thread could not seal a batch'))
     })
-    worker.on('error', (error) => this.#end(error as Error))
-    worker.on('exit', () => this.#end(new Error('The reseal thread ended')))
+    worker.on('error', (error) => this.#end(worker, error as Error))
+    worker.on('exit', () => this.#end(worker, new Error('The reseal thread ended')))
     this.#worker = worker
     return worker
   }
 
-  #end(error: Error): void {
+  /** A thread that was replaced already takes nothing from the one that runs. */
+  #end(worker: Worker | undefined, error: Error): void {
+    if (worker !== this.#worker) return
     this.#worker = undefined
     for (const { reject } of this.#waiting.values()) reject(error)
     this.#waiting.clear()

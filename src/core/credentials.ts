@@ -98,8 +98,12 @@ export class Credentials {
           existing = await tx.credential(place.id, name, true)
           if (!existing) throw nameTaken()
         }
-        if (!mayKnow(judged.grants, subjectOf(existing)) && allows(judged.grants, WRITE, wanted))
+        if (!mayKnow(judged.grants, subjectOf(existing))) {
+          // Judged exactly as if it were missing; only who could have taken the name is told that it is taken.
+          demand(judged, WRITE, wanted)
+          checkVersion(undefined, ifMatch)
           throw nameTaken()
+        }
         demand(judged, WRITE, subjectOf(existing))
         demandChange(judged, existing, { ...wanted, connector: existing.connector })
         checkVersion(existing.version, ifMatch)

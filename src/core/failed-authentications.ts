@@ -10,6 +10,7 @@ export class FailedAuthentications {
   readonly #onError: (error: unknown) => void
   #minute = 0
   #addresses = new Set<string>()
+  #last: Promise<void> = Promise.resolve()
   #count = 0
 
   constructor(ledger: Ledger, onError: (error: unknown) => void) {
@@ -33,11 +34,14 @@ export class FailedAuthentications {
     this.#addresses.add(call.address)
     // Beyond the bound, one last event stands for all other addresses of this minute.
     const address = this.#addresses.size === ADDRESSES_MAX ? 'others' : call.address
-    const own = { ...call, address, deadlineAt: performance.now() + 5_000 }
-    this.#ledger
-      .transaction(own, undefined, async (tx) => {
-        tx.record({ action: 'authenticate', outcome: 'refused', code: 'unauthenticated' })
-      })
-      .catch(this.#onError)
+    // One at a time: a flood of them must not take the writers from everybody else.
+    this.#last = this.#last.then(() => this.#record({ ...call, address })).catch(this.#onError)
+  }
+
+  #record(call: Call): Promise<void> {
+    const own = { ...call, deadlineAt: performance.now() + 5_000 }
+    return this.#ledger.transaction(own, undefined, async (tx) => {
+      tx.record({ action: 'authenticate', outcome: 'refused', code: 'unauthenticated' })
+    })
   }
 }

@@ -3,7 +3,7 @@ import type { Acts } from './acts.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import { VaultError, forbidden, notFound, unauthenticated, unknownName } from './errors.ts'
-import { mayKnow } from './grants.ts'
+import { hasAction, mayKnow } from './grants.ts'
 import type { LedgerTransaction } from './ledger.ts'
 import type { Lease, LeaseFilter, LeaseScope } from './records.ts'
 import { refusal } from './lease-grants.ts'
@@ -21,7 +21,7 @@ export class Leases {
   /** The caller's own leases and those that he may `lease:read`, newest first. */
   list(call: Call, caller: Caller, filter: LeaseFilter, page: PageRequest): Promise<Page<Lease>> {
     return this.#acts.perform(call, caller, 'lease:read', { workspace: filter.workspace }, (tx, judged) =>
-      tx.leases(judged.identityId, filter, page),
+      tx.leases(judged.identityId, hasAction(judged.grants, 'lease:read'), filter, page),
     )
   }
 

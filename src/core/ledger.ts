@@ -144,7 +144,13 @@ export interface LedgerTransaction {
   dropVersion(credentialId: string, version: number): Promise<boolean>
 
   lease(id: string): Promise<(Lease & { identityId: string; labels: Record<string, string> }) | undefined>
-  leases(identityId: string, filter: LeaseFilter, page: PageRequest): Promise<Page<Lease>>
+  /** @param readsOthers Whether the identity may `lease:read` anywhere. */
+  leases(
+    identityId: string,
+    readsOthers: boolean,
+    filter: LeaseFilter,
+    page: PageRequest,
+  ): Promise<Page<Lease>>
   /** Judges a lease anew, as a new one would be, without granting it. */
   judge(token: PresentedToken, ask: JudgeAsk): Promise<Judgement>
   renewLease(id: string, expiresAt: Date): Promise<void>
@@ -183,7 +189,7 @@ export interface LedgerTransaction {
   endRotation(id: string, state: 'done' | 'failed' | 'cancelled'): Promise<void>
   /**
    * Locks the table of keys, then counts the sealed copies under other keys than the rotation's: so zero stays zero.
-   * `failed` are those that the rotation could not move, `left` all others.
+   * `failed` are those that the rotation could not move, `left` all others, or 1 where a look without the lock finds any.
    */
   countUnmoved(rotation: { id: string; toKey: string }): Promise<{ left: number; failed: number }>
   auditEvents(filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>>

@@ -122,7 +122,10 @@ async function answerError(
       fault = faultOf(refusal)
     }
   }
-  if (fault.code === 'unauthenticated' && caller) deps.onAuthenticationFailed(caller.call)
+  if (fault.code === 'unauthenticated' && caller) {
+    if (caller.token) gate.forget(caller.token)
+    deps.onAuthenticationFailed(caller.call)
+  }
   if (isFormFault(fault) && caller) deps.onFormRefused(caller.call.operation)
   logFault(deps.log, request, fault)
   return sendProblem(request, reply, fault)

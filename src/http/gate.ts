@@ -7,7 +7,7 @@ import type {
   RouteOptions,
 } from 'fastify'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
-import type { Call } from '../core/calls.ts'
+import type { Call, PresentedToken } from '../core/calls.ts'
 import { VaultError, deadlinePassed, invalid, notFound, unauthenticated } from '../core/errors.ts'
 import { isCredentialName, isSlug } from '../core/names.ts'
 import { parseToken } from '../core/token.ts'
@@ -21,6 +21,7 @@ import { callOf, requestCallerOf, setRequestCaller } from './request-caller.ts'
 type Done = (error?: Error) => void
 type Hook = (request: FastifyRequest, reply: FastifyReply, done: Done) => void
 
+const GENUINE_MAX = 10_000
 const JUDGEMENT_MS_MAX = 500
 const BEARER = /^bearer +(\S+)$/i
 
@@ -40,6 +41,8 @@ export class Gate {
   readonly #deadlineMs: number
   readonly #limiter: RateLimiterMemory | undefined
   readonly #limit: number
+  /** Digests of tokens that were genuine when they were last asked for; the judgement is the statement's all the same. */
+  readonly #genuine = new Set<string>()
 
   /** @param limit Credentials a second for one token; 0 for none. */
   constructor(deps: HttpDeps, limit: number) {
@@ -55,7 +58,7 @@ export class Gate {
     const { access, operationId, deadline } = config
     const onRequest: onRequestHookHandler[] = [this.#arrive(operationId, deadline)]
     if (access === 'token') onRequest.push(this.#demandCaller as onRequestHookHandler)
-    if (access === 'lease') onRequest.push(demandToken)
+    if (access === 'lease') onRequest.push(this.#demandToken as onRequestHookHandler)
     route.onRequest = onRequest
     route.preValidation = demandForm(config)
     const preHandler: preHandlerHookHandler[] = []
@@ -137,6 +140,27 @@ export class Gate {
     this.#judgeAgain(request).then(leave, done)
   }
 
+  /**
+   * For leases the statement judges the token. One that no statement or query has taken yet is asked for first: whoever
+   * makes tokens up gets neither a place in the line nor a body read.
+   */
+  readonly #demandToken: Hook = (request, _reply, done) => {
+    const caller = requestCallerOf(request)!
+    if (!caller.token) return done(unauthenticated())
+    const key = caller.token.digest.toString('base64')
+    if (this.#genuine.has(key)) return done()
+    this.#who(caller, caller.call.deadlineAt).then(() => {
+      if (this.#genuine.size >= GENUINE_MAX) this.#genuine.clear()
+      this.#genuine.add(key)
+      done()
+    }, done)
+  }
+
+  /** The token opens nothing any more. */
+  forget(token: PresentedToken): void {
+    this.#genuine.delete(token.digest.toString('base64'))
+  }
+
   readonly #limitRate: preHandlerHookHandler = (request, _reply, done) => {
     const { credentials } = (request.body ?? {}) as { credentials?: unknown[] }
     const points = credentials?.length ?? 1
@@ -155,10 +179,6 @@ export class Gate {
 
 function expire(reply: FastifyReply): void {
   if (!reply.sent) reply.send(deadlinePassed())
-}
-
-const demandToken: Hook = (request, _reply, done) => {
-  done(requestCallerOf(request)!.token ? undefined : unauthenticated())
 }
 
 const demandNames: preHandlerHookHandler = (request, _reply, done) => {

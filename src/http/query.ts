@@ -11,7 +11,8 @@ export function parseQuery(text: string): Record<string, string | string[]> {
   if (text === '') return query
   for (const [name, value] of new URLSearchParams(text)) {
     const before = query[name]
-    if (before !== undefined) query[name] = [...[before].flat(), value]
+    if (Array.isArray(before)) before.push(value)
+    else if (before !== undefined) query[name] = [before, value]
     else query[name] = name === 'label' ? [value] : value
   }
   return query

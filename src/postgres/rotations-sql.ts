@@ -31,6 +31,13 @@ export async function countUnmoved(
   client: Client,
   rotation: { id: string; toKey: string },
 ): Promise<{ left: number; failed: number }> {
+  // Writers wait while the keys are locked: only a ledger that looks done is locked and counted.
+  const some = await client.query(
+    `select from copies k where k.token is not null and k.key_id <> $1
+       and not exists (select from rotation_failures f where f.rotation_id = $2 and f.copy_id = k.id) limit 1`,
+    [rotation.toKey, rotation.id],
+  )
+  if (some.rowCount) return { left: 1, failed: 0 }
   await lockKeys(client)
   const { rows } = await client.query(
     `select count(*) filter (where f.copy_id is null) as left, count(f.copy_id) as failed

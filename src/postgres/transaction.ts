@@ -58,7 +58,8 @@ export function transactionOn(
     dropVersion: (credentialId, version) => credentials.dropVersion(client, credentialId, version),
 
     lease: (id) => leases.selectLease(client, id),
-    leases: (identityId, filter, page) => leases.selectLeases(client, identityId, filter, page),
+    leases: (identityId, readsOthers, filter, page) =>
+      leases.selectLeases(client, identityId, readsOthers, filter, page),
     judge: async (token, ask) => (await leases.judge(client, [{ token, ...ask }]))[0]!,
     renewLease: (id, expiresAt) => leases.renewLease(client, id, expiresAt),
     revokeLease: (id) => leases.revokeLease(client, id),
