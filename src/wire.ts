@@ -171,7 +171,7 @@ export async function wire(
     onFormRefused: (operation: string) => formRefusals.add(operation),
     credentials: new Credentials(acts, values, newId),
     values,
-    leases: new Leases(acts),
+    leases: new Leases(acts, ledger),
     leaseGrants,
     workspaces: new Workspaces(acts, STORES),
     roles: new Roles(acts),

@@ -153,7 +153,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     identities,
     keys: new Keys(acts),
     leaseGrants,
-    leases: new Leases(acts),
+    leases: new Leases(acts, ledger),
     ledger,
     roles,
     sealer,
@@ -180,7 +180,8 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     lease: (by: Someone, credential: string, more: Partial<LeaseRequest> = {}) =>
       leaseGrants.lease(call(tuning.deadlineMs), by.token, { workspace, credential, ...more }),
     /** The lease as its own worker sees it. */
-    leaseState: async (by: Someone, id: string) => (await new Leases(acts).read(call(), by.caller, id)).state,
+    leaseState: async (by: Someone, id: string) =>
+      (await new Leases(acts, ledger).read(call(), by.caller, id)).state,
   }
 }
 

@@ -4,7 +4,7 @@ import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import { VaultError, forbidden, notFound, unauthenticated, unknownName } from './errors.ts'
 import { hasAction, mayKnow } from './grants.ts'
-import type { LedgerTransaction } from './ledger.ts'
+import type { Ledger, LedgerTransaction } from './ledger.ts'
 import type { Lease, LeaseFilter, LeaseScope } from './records.ts'
 import { refusal } from './lease-grants.ts'
 
@@ -13,9 +13,11 @@ type KnownLease = NonNullable<Awaited<ReturnType<LedgerTransaction['lease']>>>
 /** Leases after they were granted: seen, renewed, revoked. Granting is in `LeaseGrants`. */
 export class Leases {
   readonly #acts: Acts
+  readonly #ledger: Ledger
 
-  constructor(acts: Acts) {
+  constructor(acts: Acts, ledger: Ledger) {
     this.#acts = acts
+    this.#ledger = ledger
   }
 
   /** The caller's own leases and those that he may `lease:read`, newest first. */
@@ -64,33 +66,45 @@ export class Leases {
     })
   }
 
-  /** Ends every active lease in the scope, and what is on its way. @returns how many were active */
-  revokeMany(call: Call, caller: Caller, scope: LeaseScope): Promise<number> {
+  /**
+   * Ends every active lease in the scope, and what is on its way. They have ended before they are counted, so that a
+   * count that takes too long takes nothing back.
+   *
+   * @returns how many were active
+   */
+  async revokeMany(call: Call, caller: Caller, scope: LeaseScope): Promise<number> {
     const { workspace, credential, identity } = scope
-    return this.#acts.perform(
+    const target = { workspace, credential }
+    const revoked = await this.#acts.perform(
       call,
       caller,
       'admin:leases',
-      { workspace, credential },
+      target,
       async (tx, judged, entry) => {
+        if (identity !== undefined) entry.detail = JSON.stringify({ identity })
         demandAdmin(judged, 'admin:leases')
         const place = workspace === undefined ? undefined : await tx.workspace(workspace)
-        if (workspace !== undefined && !place)
-          throw unknownName('/workspace', 'There is nothing of this name')
+        if (workspace !== undefined && !place) throw nothingNamed('/workspace')
         const named = credential === undefined ? undefined : await tx.credential(place!.id, credential)
-        if (credential !== undefined && !named)
-          throw unknownName('/credential', 'There is nothing of this name')
+        if (credential !== undefined && !named) throw nothingNamed('/credential')
         const who = identity === undefined ? undefined : await tx.identity(identity)
-        if (identity !== undefined && !who) throw unknownName('/identity', 'There is nothing of this name')
-        const workspaceId = named ? undefined : place?.id
-        const ended = { workspaceId, credentialId: named?.id, identityId: who?.id }
-        const revoked = await tx.countActiveLeases(ended)
-        await tx.revokeLeases(ended)
-        entry.detail = JSON.stringify({ revoked, identity })
-        return revoked
+        if (identity !== undefined && !who) throw nothingNamed('/identity')
+        const ids = {
+          workspaceId: named ? undefined : place?.id,
+          credentialId: named?.id,
+          identityId: who?.id,
+        }
+        return { ids, revocation: await tx.revokeLeases(ids) }
       },
     )
+    return this.#ledger.transaction(call, undefined, (tx) =>
+      tx.countEndedLeases(revoked.ids, revoked.revocation),
+    )
   }
+}
+
+function nothingNamed(pointer: string): VaultError {
+  return unknownName(pointer, 'There is nothing of this name')
 }
 
 async function known(

@@ -156,8 +156,9 @@ export interface LedgerTransaction {
   renewLease(id: string, expiresAt: Date): Promise<void>
   revokeLease(id: string): Promise<void>
   /** Ends every lease in the scope, also those whose statement is still on its way. */
-  revokeLeases(scope: RevocationScope): Promise<void>
-  countActiveLeases(scope: RevocationScope): Promise<number>
+  revokeLeases(scope: RevocationScope): Promise<Revocation>
+  /** How many leases that revocation has ended. */
+  countEndedLeases(scope: RevocationScope, revocation: Revocation): Promise<number>
 
   /** The next credentials whose time to be purged has come, locked; those that another sweep holds are passed over. */
   duePurges(recoverySeconds: number, limit: number): Promise<Credential[]>
@@ -208,6 +209,12 @@ export interface Judgement {
   code?: ProblemCode | undefined
   credentialId?: string | undefined
   expiresAt?: Date | undefined
+}
+
+/** Leases whose own counter is below `counter` have ended; those below `before` had been ended by the same scope already. */
+export interface Revocation {
+  counter: number
+  before: number
 }
 
 /** Every id that is given must match. */

@@ -1,7 +1,7 @@
 import { hash, randomBytes } from 'node:crypto'
 import type { Page, PageRequest, PresentedToken } from '../core/calls.ts'
 import type { ProblemCode } from '../core/errors.ts'
-import type { Judgement, RevocationScope } from '../core/ledger.ts'
+import type { Judgement, Revocation, RevocationScope } from '../core/ledger.ts'
 import type { Lease, LeaseFilter } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { JUDGE } from './lease-sql.ts'
@@ -139,8 +139,8 @@ export async function revokeLease(client: Client, id: string): Promise<void> {
   await client.query('update leases set revoked_at = now() where id = $1', [id])
 }
 
-/** Ends every lease in the scope, also those whose statement is still on its way. */
-export async function revokeLeases(client: Client, scope: RevocationScope): Promise<void> {
+/** Ends every lease in the scope, also those whose statement is still on its way. @returns its counters */
+export async function revokeLeases(client: Client, scope: RevocationScope): Promise<Revocation> {
   const { workspaceId, credentialId, identityId, tokenId } = scope
   const parts = [
     tokenId && `token:${tokenId}`,
@@ -148,25 +148,37 @@ export async function revokeLeases(client: Client, scope: RevocationScope): Prom
     workspaceId && `workspace:${workspaceId}`,
     credentialId && `credential:${credentialId}`,
   ]
-  await client.query(
-    `with counted as (update policy set revocations = revocations + 1 returning revocations)
+  const { rows } = await client.query(
+    `with counted as (update policy set revocations = revocations + 1 returning revocations),
+       before as (select counter from revocations where scope = $1)
      insert into revocations (scope, counter) select $1, revocations from counted
-     on conflict (scope) do update set counter = excluded.counter, revoked_at = now()`,
+     on conflict (scope) do update set counter = excluded.counter, revoked_at = now()
+     returning counter, coalesce((select counter from before), 0) as before`,
     [parts.filter(Boolean).join('+')],
   )
+  return rows[0]
 }
 
-/** How many leases in the scope are active. Looks at every lease that is kept, so only operators ask for it. */
-export async function countActiveLeases(client: Client, scope: RevocationScope): Promise<number> {
-  const { workspaceId, credentialId, identityId, tokenId } = scope
+/**
+ * How many leases a revocation has ended: those in its scope that would be active without it. Looks at every lease that is
+ * kept, so only operators ask for it.
+ */
+export async function countEndedLeases(
+  client: Client,
+  scope: RevocationScope,
+  { counter, before }: Revocation,
+): Promise<number> {
+  const { workspaceId, credentialId, identityId } = scope
   const { rows } = await client.query(
-    `select count(*) as active from leases l
+    `select count(*) as ended from leases l
      where ($1::uuid is null or l.workspace_id = $1) and ($2::uuid is null or l.credential_id = $2)
-       and ($3::uuid is null or l.identity_id = $3) and ($4::text is null or l.token_id = $4)
-       and l.expires_at > now() and ${STATE} = 'active'`,
-    [workspaceId ?? null, credentialId ?? null, identityId ?? null, tokenId ?? null],
+       and ($3::uuid is null or l.identity_id = $3) and l.revocations >= $5 and l.revocations < $4
+       and l.expires_at > now() and l.revoked_at is null and l.failed_at is null
+       and not exists (select from revocations v where v.scope = any (${SCOPES}) and v.counter > l.revocations
+         and v.counter <> $4)`,
+    [workspaceId ?? null, credentialId ?? null, identityId ?? null, counter, before],
   )
-  return rows[0].active
+  return rows[0].ended
 }
 
 function leaseOf(row: LeaseRow & { runId: string | null; reason: string | null }): LeaseRow {

@@ -64,7 +64,7 @@ export function transactionOn(
     renewLease: (id, expiresAt) => leases.renewLease(client, id, expiresAt),
     revokeLease: (id) => leases.revokeLease(client, id),
     revokeLeases: (scope) => leases.revokeLeases(client, scope),
-    countActiveLeases: (scope) => leases.countActiveLeases(client, scope),
+    countEndedLeases: (scope, revocation) => leases.countEndedLeases(client, scope, revocation),
 
     duePurges: (recoverySeconds, limit) => sweep.selectDuePurges(client, recoverySeconds, limit),
     forgetCopies: (graceSeconds, limit) => sweep.deleteCopies(client, graceSeconds, limit),

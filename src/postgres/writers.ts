@@ -72,9 +72,7 @@ export class Writers {
         return result
       })
     } catch (error) {
-      const unanswered =
-        error instanceof VaultError && error.code === 'unavailable' && !answeredByServer(error.cause)
-      throw sent && unanswered ? new OutcomeUnknown(error) : error
+      throw sent ? unknownIfUnanswered(error) : error
     }
   }
 
@@ -104,9 +102,7 @@ export class Writers {
         return result
       })
     } catch (error) {
-      const unanswered =
-        error instanceof VaultError && error.code === 'unavailable' && !answeredByServer(error.cause)
-      throw committing && unanswered ? new OutcomeUnknown(error) : error
+      throw committing ? unknownIfUnanswered(error) : error
     }
   }
 
@@ -213,4 +209,10 @@ export class StreamTaken extends ConnectionSpoiled {
   constructor() {
     super('The head of the audit stream is not the one last seen')
   }
+}
+
+/** A statement was sent: where the server has not refused it, whether it took effect is not known. */
+function unknownIfUnanswered(error: unknown): unknown {
+  const unanswered = error instanceof VaultError && error.code === 'unavailable'
+  return unanswered && !answeredByServer(error.cause) ? new OutcomeUnknown(error) : error
 }

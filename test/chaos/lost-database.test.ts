@@ -137,6 +137,7 @@ t.test('a lease that was recorded and never told is marked as failed', async (t)
 })
 
 t.test('what went on meanwhile has cost neither the process nor its memory', async (t) => {
+  // The heap falls back to some 40 MiB after 24 outages; what is resident levels off near 300 and was once seen at 360.
   t.ok(residentMiB(service) < 512, `${Math.round(residentMiB(service))} MiB`)
   t.strictSame(await service.end('SIGTERM'), { code: 0, signal: null })
 })
