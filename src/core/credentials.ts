@@ -1,4 +1,4 @@
-import { admitToCredential, admitToWorkspace, demand, subjectOf } from './access.ts'
+import { admitToWorkspace, demand, subjectOf } from './access.ts'
 import type { Acts } from './acts.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
@@ -9,6 +9,7 @@ import type { LedgerTransaction } from './ledger.ts'
 import type { Credential, CredentialChange, CredentialFilter, Workspace } from './records.ts'
 import { LABELS_MAX, patchLabels, sameLabels } from './labels.ts'
 import { isCredentialName } from './names.ts'
+import { onCredential } from './on-credential.ts'
 import type { Secret } from './secret.ts'
 import type { Values } from './values.ts'
 import { checkVersion } from './values.ts'
@@ -161,13 +162,18 @@ export class Credentials {
 
   /** @throws VaultError `not_found` */
   read(call: Call, caller: Caller, workspace: string, name: string): Promise<Credential> {
-    const target = { workspace, credential: name }
-    return this.#acts.perform(call, caller, 'credential:read', target, async (tx, judged, entry) => {
-      const place = await admitToWorkspace(tx, judged, workspace)
-      const credential = await admitToCredential(tx, judged, place, name, 'credential:read')
-      entry.version = credential.version
-      return credential
-    })
+    const reading = { action: 'credential:read' } as const
+    return onCredential(
+      this.#acts,
+      call,
+      caller,
+      { workspace, name },
+      reading,
+      async ({ credential, entry }) => {
+        entry.version = credential.version
+        return credential
+      },
+    )
   }
 
   /** Those that the caller may `credential:read`, by name. @throws VaultError `forbidden` */
@@ -193,26 +199,20 @@ export class Credentials {
     name: string,
     patch: CredentialPatch,
   ): Promise<Written> {
-    return this.#acts.perform(
-      call,
-      caller,
-      WRITE,
-      { workspace, credential: name },
-      async (tx, judged, entry) => {
-        const place = await admitToWorkspace(tx, judged, workspace)
-        const existing = await admitToCredential(tx, judged, place, name, WRITE, true)
-        const labels = patchLabels(existing.labels, patch.labels)
-        demandChange(judged, existing, { ...subjectOf(existing), labels })
-        if (Object.keys(labels).length > LABELS_MAX) {
-          throw invalid('/labels', `A credential has at most ${LABELS_MAX} labels`)
-        }
-        const expiresAt = patch.expiresAt === undefined ? (existing.expiresAt ?? null) : patch.expiresAt
-        const described = await describe(tx, existing, labels, expiresAt)
-        entry.version = existing.version
-        entry.mark = described.changed ? undefined : 'unchanged'
-        return { ...described, created: false }
-      },
-    )
+    const writing = { action: WRITE, lock: true } as const
+    return onCredential(this.#acts, call, caller, { workspace, name }, writing, async (admitted) => {
+      const { tx, caller: judged, credential: existing, entry } = admitted
+      const labels = patchLabels(existing.labels, patch.labels)
+      demandChange(judged, existing, { ...subjectOf(existing), labels })
+      if (Object.keys(labels).length > LABELS_MAX) {
+        throw invalid('/labels', `A credential has at most ${LABELS_MAX} labels`)
+      }
+      const expiresAt = patch.expiresAt === undefined ? (existing.expiresAt ?? null) : patch.expiresAt
+      const described = await describe(tx, existing, labels, expiresAt)
+      entry.version = existing.version
+      entry.mark = described.changed ? undefined : 'unchanged'
+      return { ...described, created: false }
+    })
   }
 
   /** Recoverable for 7 days; with `purge`, whatever has or had this name is gone for good. Leases end. */

@@ -1,4 +1,3 @@
-import { admitToCredential, admitToWorkspace } from './access.ts'
 import type { Acts } from './acts.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
@@ -7,10 +6,14 @@ import { VaultError, notFound, unknownName } from './errors.ts'
 import { equalValues, MAX_VALUE_BYTES, mergePatch } from './json-value.ts'
 import type { LedgerTransaction } from './ledger.ts'
 import type { Credential, Version, Workspace } from './records.ts'
+import type { Access } from './on-credential.ts'
+import { onCredential } from './on-credential.ts'
 import type { Sealer } from './sealer.ts'
 import { Secret } from './secret.ts'
 
-const WRITE = 'credential:write'
+const READING: Access = { action: 'credential:read' }
+const WRITING: Access = { action: 'credential:write', lock: true }
+const PURGING: Access = { action: 'credential:purge', lock: true }
 
 /** Where values are kept, and how many versions of each. */
 export interface ValuesOptions {
@@ -74,18 +77,10 @@ export class Values {
     ifMatch: number | undefined,
     next: Next,
   ): Promise<Written> {
-    return this.#acts.perform(
-      call,
-      caller,
-      WRITE,
-      { workspace, credential: name },
-      async (tx, judged, entry) => {
-        const place = await admitToWorkspace(tx, judged, workspace)
-        const credential = await admitToCredential(tx, judged, place, name, WRITE, true)
-        checkVersion(credential.version, ifMatch)
-        return this.update(tx, judged, credential, next, entry)
-      },
-    )
+    return onCredential(this.#acts, call, caller, { workspace, name }, WRITING, async (admitted) => {
+      checkVersion(admitted.credential.version, ifMatch)
+      return this.update(admitted.tx, admitted.caller, admitted.credential, next, admitted.entry)
+    })
   }
 
   /** Makes a kept version's value a new version. @throws VaultError `version_gone` */
@@ -97,19 +92,12 @@ export class Values {
     version: number,
     ifMatch: number | undefined,
   ): Promise<Written> {
-    return this.#acts.perform(
-      call,
-      caller,
-      WRITE,
-      { workspace, credential: name },
-      async (tx, judged, entry) => {
-        const place = await admitToWorkspace(tx, judged, workspace)
-        const credential = await admitToCredential(tx, judged, place, name, WRITE, true)
-        checkVersion(credential.version, ifMatch)
-        const kept = await this.#open(tx, credential, version)
-        return this.update(tx, judged, credential, kept, entry)
-      },
-    )
+    return onCredential(this.#acts, call, caller, { workspace, name }, WRITING, async (admitted) => {
+      const { tx, credential, entry } = admitted
+      checkVersion(credential.version, ifMatch)
+      const kept = await this.#open(tx, credential, version)
+      return this.update(tx, admitted.caller, credential, kept, entry)
+    })
   }
 
   /** The versions that are kept, newest first. */
@@ -120,20 +108,15 @@ export class Values {
     name: string,
     page: PageRequest,
   ): Promise<Page<Version>> {
-    const target = { workspace, credential: name }
-    return this.#acts.perform(call, caller, 'credential:read', target, async (tx, judged) => {
-      const place = await admitToWorkspace(tx, judged, workspace)
-      const credential = await admitToCredential(tx, judged, place, name, 'credential:read')
-      return tx.versions(credential.id, page)
-    })
+    return onCredential(this.#acts, call, caller, { workspace, name }, READING, ({ tx, credential }) =>
+      tx.versions(credential.id, page),
+    )
   }
 
   /** A kept version is gone for good. @throws VaultError `wrong_state` for the current one */
   purge(call: Call, caller: Caller, workspace: string, name: string, version: number): Promise<void> {
-    const target = { workspace, credential: name }
-    return this.#acts.perform(call, caller, 'credential:purge', target, async (tx, judged, entry) => {
-      const place = await admitToWorkspace(tx, judged, workspace)
-      const credential = await admitToCredential(tx, judged, place, name, 'credential:purge', true)
+    return onCredential(this.#acts, call, caller, { workspace, name }, PURGING, async (admitted) => {
+      const { tx, credential, entry } = admitted
       entry.version = version
       if (version > credential.version || version < 1) throw notFound()
       if (version === credential.version) {
