@@ -81,5 +81,10 @@ export interface StoreKind<Settings = object> {
   valueBytesMax: number
   /** Longest prefix, where the store's names are short. */
   prefixLengthMax?: number
+  /**
+   * What each segment of a locator must match, where the store's names have no `/` and a separator stands for it: no
+   * segment may hold that separator, so that no two locators, and no locator and ref, ever mean the same name.
+   */
+  segment?: RegExp
   open(settings: Settings, options: StoreOptions): Promise<SecretStore & LinkReader>
 }
