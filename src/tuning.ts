@@ -8,6 +8,7 @@ export interface Tuning {
   rotationBatch: number
   rotationLanes: number
   lastUseEveryMs: number
+  storeCheckEveryMs: number
   healthMaxAgeMs: number
   /** How long a deleted credential can be restored. */
   recoverySeconds: number
@@ -30,6 +31,7 @@ export const TUNING: Tuning = {
   rotationBatch: 500,
   rotationLanes: 2,
   lastUseEveryMs: 1_000,
+  storeCheckEveryMs: 15_000,
   healthMaxAgeMs: 1_000,
   recoverySeconds: 7 * 24 * 3600,
   copyGraceSeconds: 60,

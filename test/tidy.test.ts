@@ -17,6 +17,7 @@ const REVEALS: Record<string, string> = {
   'src/cli/service-client.ts': 'writes the token into the authorization header, and the body onto the wire',
   'src/config-forms.ts': 'judges the form of the database URL',
   'src/config.ts': 'reads the keys and judges the form of the token',
+  'src/core/links.ts': 'reads a linked secret as JSON, and takes its member',
   'src/core/reseal.ts':
     'compares what was sealed anew with what was there, and says only whether they are equal',
   'src/core/sealing.ts': 'encrypts it',

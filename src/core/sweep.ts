@@ -1,5 +1,7 @@
 import { ownCall } from './calls.ts'
-import type { Ledger, LedgerTransaction } from './ledger.ts'
+import type { ExternalSweep, ExternalSwept } from './external-sweep.ts'
+import type { Ledger } from './ledger.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
 
 /** What is due, and how much of it at once. */
 export interface SweepOptions {
@@ -16,7 +18,9 @@ export interface SweepOptions {
 /** How much was swept. */
 export interface SweepReport {
   purged: number
+  /** Rows of copies that nothing outside keeps. */
   copies: number
+  external: ExternalSwept
   leases: number
   revocations: number
 }
@@ -24,10 +28,12 @@ export interface SweepReport {
 /** The one place that deletes. Holds no cursor: it takes the next few rows until the ledger has none; it may die. */
 export class Sweep {
   readonly #ledger: Ledger
+  readonly #external: ExternalSweep
   readonly #options: SweepOptions
 
-  constructor(ledger: Ledger, options: SweepOptions) {
+  constructor(ledger: Ledger, external: ExternalSweep, options: SweepOptions) {
     this.#ledger = ledger
+    this.#external = external
     this.#options = options
   }
 
@@ -37,6 +43,7 @@ export class Sweep {
     return {
       purged: await untilNone(() => this.#purge()),
       copies: await untilNone(() => this.#step((tx) => tx.forgetCopies(copyGraceSeconds, batch))),
+      external: await this.#external.run(),
       leases: await untilNone(() => this.#step((tx) => tx.forgetLeases(leaseRetentionSeconds, batch))),
       revocations: await this.#step((tx) => tx.forgetRevocations(leaseRetentionSeconds)),
     }

@@ -8,6 +8,7 @@ import type { LeaseGrants } from '../core/lease-grants.ts'
 import type { Leases } from '../core/leases.ts'
 import type { Roles } from '../core/roles.ts'
 import type { Rotations } from '../core/rotations.ts'
+import type { StoreReport } from '../core/store-report.ts'
 import type { Values } from '../core/values.ts'
 import type { Workspaces } from '../core/workspaces.ts'
 
@@ -36,6 +37,7 @@ export interface HttpDeps {
   identities: Identities
   keys: Keys
   rotations: Rotations
+  storeReport: StoreReport
   auditTrail: AuditTrail
   health(): Promise<Health>
   /** What Prometheus reads. */

@@ -1,10 +1,12 @@
 import type { AuditEntry } from '../core/audit.ts'
 import type { Call } from '../core/calls.ts'
-import type { LedgerTransaction } from '../core/ledger.ts'
+import type { LedgerTransaction } from '../core/ledger-transaction.ts'
 import * as audit from './audit-events-sql.ts'
 import type { Client } from './connections.ts'
+import * as copies from './copies-sql.ts'
 import * as credentials from './credentials-sql.ts'
 import { selectKeys } from './keys-sql.ts'
+import * as home from './ledger-home-sql.ts'
 import * as leases from './leases-sql.ts'
 import * as policy from './policy-sql.ts'
 import * as rotations from './rotations-sql.ts'
@@ -52,10 +54,11 @@ export function transactionOn(
     deleteCredential: (id) => credentials.deleteCredential(client, id),
     purgeCredential: (id) => credentials.purgeCredential(client, id),
     restoreCredential: (id) => credentials.restoreCredential(client, id),
-    copy: (credentialId, version) => credentials.selectCopy(client, credentialId, version),
-    insertVersion: (row, versionsKept) => credentials.insertVersion(client, row, versionsKept),
-    versions: (credentialId, page) => credentials.selectVersions(client, credentialId, page),
-    dropVersion: (credentialId, version) => credentials.dropVersion(client, credentialId, version),
+    copy: (credentialId, version) => copies.selectCopy(client, credentialId, version),
+    nameCopy: (copy) => copies.insertPending(client, copy),
+    insertVersion: (row, versionsKept) => copies.insertVersion(client, row, versionsKept),
+    versions: (credentialId, page) => copies.selectVersions(client, credentialId, page),
+    dropVersion: (credentialId, version) => copies.dropVersion(client, credentialId, version),
 
     lease: (id) => leases.selectLease(client, id),
     leases: (identityId, readsOthers, filter, page) =>
@@ -68,6 +71,9 @@ export function transactionOn(
 
     duePurges: (recoverySeconds, limit) => sweep.selectDuePurges(client, recoverySeconds, limit),
     forgetCopies: (graceSeconds, limit) => sweep.deleteCopies(client, graceSeconds, limit),
+    takeDropped: (graceSeconds, limit) => sweep.takeDropped(client, graceSeconds, limit),
+    dueCopies: (graceSeconds, limit) => sweep.selectDue(client, graceSeconds, limit),
+    noteDeleted: (ids, graceSeconds) => sweep.noteDeleted(client, ids, graceSeconds),
     forgetLeases: (retentionSeconds, limit) => sweep.deleteLeases(client, retentionSeconds, limit),
     forgetRevocations: (retentionSeconds) => sweep.deleteRevocations(client, retentionSeconds),
     touch: (credentialIds, tokenIds) => sweep.touch(client, credentialIds, tokenIds),
@@ -80,5 +86,10 @@ export function transactionOn(
     endRotation: (id, state) => rotations.endRotation(client, id, state),
     countUnmoved: (rotation) => rotations.countUnmoved(client, rotation),
     auditEvents: (filter, page) => audit.selectAuditEvents(client, filter, page),
+
+    storeCopies: () => copies.selectStoreCopies(client),
+    home: () => home.selectHome(client),
+    holdHome: () => home.holdHome(client),
+    adoptHome: () => home.adoptHome(client),
   }
 }
