@@ -24,6 +24,17 @@ import type {
   Version,
   Workspace,
 } from './records.ts'
+import type {
+  Carried,
+  Claim,
+  Claiming,
+  Heading,
+  Relocation,
+  RelocationPlan,
+  RelocationState,
+  Route,
+  Stay,
+} from './relocation.ts'
 
 /** What one transaction may do. Events that it records are chained and committed with it. */
 export interface LedgerTransaction {
@@ -153,6 +164,39 @@ export interface LedgerTransaction {
    */
   countUnmoved(rotation: { id: string; toKey: string }): Promise<{ left: number; failed: number }>
   auditEvents(filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>>
+
+  /** How many copies the route would move and keep, by workspace and connector. @param bytesMax What the target takes. */
+  planRelocation(route: Route, bytesMax: number): Promise<RelocationPlan>
+  /** Names a store migration, unless one runs. */
+  beginRelocation(route: Route, startedBy: string): Promise<Relocation | 'already_running'>
+  relocation(id: string, lock?: boolean): Promise<Relocation | undefined>
+  relocations(page: PageRequest): Promise<Page<Relocation>>
+  /** Sets it running again, in a direction; what had failed is forgotten. @returns whether no other runs */
+  runRelocation(id: string, heading: Heading): Promise<boolean>
+  endRelocation(id: string, state: RelocationState): Promise<void>
+  /** Keeps why copies stay, and counts them. @returns those that were not known yet */
+  recordStays(id: string, stays: readonly (Stay & { copyId: string; failed: boolean })[]): Promise<Stay[]>
+  countThrottled(id: string, times: number): Promise<void>
+  /** Takes the next copies that are to move, names for each the copy that is to replace it, and counts on. */
+  claimCopies(relocation: Relocation, claiming: Claiming): Promise<Claim[]>
+  /** The pending copies are no longer needed: the sweep may have them. */
+  releaseClaims(pendingIds: readonly string[]): Promise<void>
+  /**
+   * The switch: each new copy takes the place of the old one if nobody else did. Moving over, the old one becomes the
+   * source; moving back, it is dropped.
+   *
+   * @returns the ids of the pending copies that took a place
+   * @throws SealingKeyChanged
+   */
+  switchCopies(relocation: Relocation, carried: readonly Carried[]): Promise<string[]>
+  /** Points the next copies back at their sources. @returns how many */
+  pointBack(relocation: Relocation, limit: number): Promise<number>
+  /** Drops the next sources. @returns how many */
+  dropSources(id: string, limit: number): Promise<number>
+  /** How many copies are still to move, but for those that stay. */
+  countToMove(relocation: Relocation): Promise<number>
+  /** Copies of the route that stay because their credential is in another store migration. */
+  countInOthers(relocation: Relocation): Promise<number>
 
   storeCopies(): Promise<StoreCopies[]>
   /** Whether the ledger is where its external copies belong; the first to ask settles that. */

@@ -4,6 +4,7 @@ import type { Call, Caller, PresentedToken } from './calls.ts'
 import type { ProblemCode } from './errors.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Copy, Lease, RotationFailure } from './records.ts'
+import type { Relocation } from './relocation.ts'
 import type { Place } from './sealing.ts'
 
 /** Whether a statement was committed is not known: its connection is closed, and nothing may be concluded. */
@@ -120,6 +121,8 @@ export interface Ledger extends AuditSource {
     limit: number,
     reseal: ResealCopies,
   ): Promise<RotationStep | undefined>
+  /** The store migration that runs, if one does. */
+  runningRelocation(): Promise<Relocation | undefined>
   /** Where each of this process's streams stands. */
   heads(): StreamHead[]
 }

@@ -5,6 +5,7 @@ import type { ProblemCode } from '../core/errors.ts'
 import type { LeaseAsk, Ledger, LeaseVerdict, LinkNote, ResealCopies, RotationStep } from '../core/ledger.ts'
 import type { LedgerTransaction } from '../core/ledger-transaction.ts'
 import type { Copy, Lease } from '../core/records.ts'
+import type { Relocation } from '../core/relocation.ts'
 import { CallerOutdated } from '../core/ledger.ts'
 import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
 import { demandCaller, selectCaller } from './callers-sql.ts'
@@ -14,6 +15,7 @@ import { GRANT } from './lease-sql.ts'
 import { judge, noteLinkReads, proofsOf, selectLease } from './leases-sql.ts'
 import { transactionOn } from './transaction.ts'
 import type { Writers } from './writers.ts'
+import { selectRunningRelocation } from './relocations-sql.ts'
 import { moveCopies, RotationEnded, selectRunningRotation } from './rotations-sql.ts'
 import { inTransaction, StreamTaken } from './writers.ts'
 
@@ -143,6 +145,10 @@ export class PostgresLedger implements Ledger {
 
   runningRotation(): Promise<{ id: string; toKey: string } | undefined> {
     return this.#upkeep.run(performance.now() + ROTATION_DEADLINE_MS, selectRunningRotation)
+  }
+
+  runningRelocation(): Promise<Relocation | undefined> {
+    return this.#upkeep.run(performance.now() + ROTATION_DEADLINE_MS, selectRunningRelocation)
   }
 
   async moveCopies(

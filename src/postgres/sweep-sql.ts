@@ -18,12 +18,12 @@ export async function selectDuePurges(
   return rows.map(credentialOf)
 }
 
-/** Forgets local copies that lost their Fernet token, and links that are gone, longer ago than the grace. */
+/** Forgets what nothing outside keeps, longer ago than the grace: copies without their token, links, abandoned claims. */
 export async function deleteCopies(client: Client, graceSeconds: number, limit: number): Promise<number> {
   const { rowCount } = await client.query(
     `delete from copies where id in (
-       select id from copies where state in ('replaced', 'dropped') and ref is null
-         and dropped_at <= now() - make_interval(secs => $1)
+       select id from copies where state in ('pending', 'replaced', 'dropped') and ref is null
+         and coalesce(dropped_at, named_at) <= now() - make_interval(secs => $1)
        order by id limit $2 for update skip locked)`,
     [graceSeconds, limit],
   )

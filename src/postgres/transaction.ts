@@ -9,6 +9,8 @@ import { selectKeys } from './keys-sql.ts'
 import * as home from './ledger-home-sql.ts'
 import * as leases from './leases-sql.ts'
 import * as policy from './policy-sql.ts'
+import * as moves from './relocation-moves-sql.ts'
+import * as relocations from './relocations-sql.ts'
 import * as rotations from './rotations-sql.ts'
 import * as sweep from './sweep-sql.ts'
 import type { Entry } from './writers.ts'
@@ -86,6 +88,22 @@ export function transactionOn(
     endRotation: (id, state) => rotations.endRotation(client, id, state),
     countUnmoved: (rotation) => rotations.countUnmoved(client, rotation),
     auditEvents: (filter, page) => audit.selectAuditEvents(client, filter, page),
+
+    planRelocation: (route, bytesMax) => relocations.planRelocation(client, route, bytesMax),
+    beginRelocation: (route, startedBy) => relocations.beginRelocation(client, newId(), route, startedBy),
+    relocation: (id, lock) => relocations.selectRelocation(client, id, lock),
+    relocations: (page) => relocations.selectRelocations(client, page),
+    runRelocation: (id, heading) => relocations.runRelocation(client, id, heading),
+    endRelocation: (id, state) => relocations.endRelocation(client, id, state),
+    recordStays: (id, stays) => relocations.insertStays(client, id, stays),
+    countThrottled: (id, times) => relocations.countThrottled(client, id, times),
+    claimCopies: (relocation, claiming) => moves.claimCopies(client, relocation, claiming),
+    releaseClaims: (pendingIds) => moves.releaseClaims(client, pendingIds),
+    switchCopies: (relocation, carried) => moves.switchCopies(client, relocation, carried),
+    pointBack: (relocation, limit) => moves.pointBack(client, relocation, limit),
+    dropSources: (id, limit) => moves.dropSources(client, id, limit),
+    countToMove: (relocation) => moves.countToMove(client, relocation),
+    countInOthers: (relocation) => moves.countInOthers(client, relocation),
 
     storeCopies: () => copies.selectStoreCopies(client),
     home: () => home.selectHome(client),
