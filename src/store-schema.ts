@@ -106,9 +106,13 @@ function meant(errors: ErrorObject[]): ErrorObject[] {
     const left = [...new Set(inside.map(formOf))].filter((form) => !missed.has(form))
     const [only] = left
     const clear = left.length === 1 && !choice.params['passingSchemas']
-    told = told.filter((error) => {
-      if (error === choice) return !clear
-      return !inside.includes(error) || (clear && formOf(error) === only)
+    const [first] = constants
+    const unknown = first && left.length === 0 && constants.length === missed.size
+    const allowedValues = constants.flatMap(({ params }) => params['allowedValue'] ?? params['allowedValues'])
+    const instead = unknown ? { ...first, keyword: 'enum', params: { allowedValues } } : choice
+    told = told.flatMap((error) => {
+      if (error === choice) return clear ? [] : [instead]
+      return !inside.includes(error) || (clear && formOf(error) === only) ? [error] : []
     })
   }
   return told

@@ -1,0 +1,92 @@
+import { execFile } from 'node:child_process'
+import { globSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { STORE_KINDS } from '../src/store-kinds.ts'
+import { memberFaults } from '../src/store-schema.ts'
+
+const isSdk = (url: string): boolean =>
+  /\/node_modules\/(node-vault|@aws-sdk|@smithy|@google-cloud|google-|@grpc|@azure|@kubernetes)/.test(url)
+
+const providers = globSync('../providers/*.ts', { cwd: import.meta.dirname })
+  .map((path) => basename(path, '.ts'))
+  .filter((name) => name !== 'memory')
+
+t.test('every provider is a kind that a stores file may name, and memory is none', async (t) => {
+  t.notOk('memory' in STORE_KINDS)
+  const named = Object.keys(STORE_KINDS)
+  // Where there is no provider yet there is nothing to compare.
+  if (providers.length > 0) t.same(providers.toSorted(), named.toSorted())
+})
+
+for (const provider of providers) {
+  t.test(
+    `${provider} is judged by a schema that is closed and knows no name that every store has`,
+    async (t) => {
+      const kind = await STORE_KINDS[provider]!.load()
+      t.equal(kind.provider, provider)
+      t.doesNotThrow(() => memberFaults({}, kind, ''))
+      const common = ['provider', 'prefix', 'links', 'limits', 'versions_kept', 'cache_seconds']
+      t.notOk(common.some((name) => Object.hasOwn(kind.settings.properties, name)))
+      for (const name of kind.settings.required ?? [])
+        t.ok(Object.hasOwn(kind.settings.properties, name), name)
+      t.same(openObjects(kind.settings.properties), [])
+      t.ok(!kind.segment || kind.segment.test('strongroom'))
+      t.ok('strongroom'.length <= (kind.prefixLengthMax ?? 10))
+      const loading = `await import('./providers/${provider}.ts')`
+      t.same((await modulesLoaded(loading, {})).filter(isSdk), [], 'its SDK is loaded when a store is opened')
+    },
+  )
+}
+
+t.test('an object that takes anything is found', async (t) => {
+  const form = { type: 'object', properties: { role: { type: 'string' } } }
+  t.same(openObjects({ auth: { oneOf: [form] } }), ['/auth/oneOf/0'])
+  t.same(openObjects({ auth: { oneOf: [{ ...form, additionalProperties: false }] } }), [])
+})
+
+t.test('no SDK and no provider is loaded before a store asks for it', async (t) => {
+  const file = join(t.testdir({}), 'stores.json')
+  writeFileSync(file, '{ "default": "local", "stores": {} }')
+  const source = "await (await import('./src/config.ts')).readConfig(); await import('./src/open-stores.ts')"
+  const none = await modulesLoaded(source, {})
+  t.ok(none.length > 200, 'modules were seen')
+  t.same(
+    none.filter((url) => isSdk(url) || url.includes('/providers/')),
+    [],
+  )
+  t.notOk(none.some((url) => url.endsWith('/src/stores-file.ts')))
+  const empty = await modulesLoaded(source, { STRONGROOM_STORES_FILE: file })
+  t.ok(empty.some((url) => url.endsWith('/src/stores-file.ts')))
+  t.same(
+    empty.filter((url) => isSdk(url) || url.includes('/providers/')),
+    [],
+  )
+})
+
+/** Where a schema takes members that it does not name: somebody could write a secret there. */
+function openObjects(schema: object, at = ''): string[] {
+  return Object.entries(schema).flatMap(([name, below]): string[] => {
+    if (typeof below !== 'object' || below === null) return []
+    const { type, properties, additionalProperties, unevaluatedProperties } = below as Record<string, unknown>
+    const takesMembers = type === 'object' || (type !== undefined && typeof properties === 'object')
+    const open = takesMembers && additionalProperties !== false && unevaluatedProperties !== false
+    return [...(open ? [`${at}/${name}`] : []), ...openObjects(below, `${at}/${name}`)]
+  })
+}
+
+/** What a process has loaded that runs `source` and could then serve. */
+async function modulesLoaded(source: string, env: Record<string, string>): Promise<string[]> {
+  const watching = `
+    import { registerHooks } from 'node:module'
+    const loaded = []
+    registerHooks({ load(url, context, next) { loaded.push(url); return next(url, context) } })
+    await import('./src/server.ts')
+    ${source}
+    process.stdout.write(JSON.stringify(loaded))`
+  const run = promisify(execFile)
+  const options = { cwd: join(import.meta.dirname, '..'), env, maxBuffer: 2 ** 24 }
+  const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', watching], options)
+  return JSON.parse(stdout) as string[]
+}
