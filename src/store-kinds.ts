@@ -4,6 +4,8 @@ import type { StoreKind } from './core/secret-store.ts'
 export interface KnownKind {
   /** Loads its module. The SDK is loaded later, when a store is opened. */
   load(): Promise<StoreKind>
+  /** Which settings say where the store is: two that agree in them are one place, whoever logs in. */
+  place: readonly string[]
   /** What the vendor allows in one second, where the stores file names no other limit. */
   readsPerSecond?: number
   writesPerSecond?: number
@@ -14,17 +16,27 @@ export type StoreKinds = Readonly<Record<string, KnownKind>>
 
 /** Every kind of this version. `memory` is none of them: it is for tests. */
 export const STORE_KINDS: StoreKinds = {
-  'hashicorp-vault': kind('hashicorp-vault'),
-  'aws-secrets-manager': kind('aws-secrets-manager', { readsPerSecond: 10_000, writesPerSecond: 50 }),
+  'hashicorp-vault': kind('hashicorp-vault', ['address', 'namespace', 'mount']),
+  'aws-secrets-manager': kind('aws-secrets-manager', ['region', 'endpoint'], 10_000, 50),
   // 90,000 reads and 600 writes a minute.
-  'gcp-secret-manager': kind('gcp-secret-manager', { readsPerSecond: 1500, writesPerSecond: 10 }),
+  'gcp-secret-manager': kind('gcp-secret-manager', ['project', 'location', 'endpoint'], 1500, 10),
   // 4,000 reads and 300 new secrets in ten seconds.
-  'azure-key-vault': kind('azure-key-vault', { readsPerSecond: 400, writesPerSecond: 30 }),
-  kubernetes: kind('kubernetes'),
+  'azure-key-vault': kind('azure-key-vault', ['vault_url'], 400, 30),
+  kubernetes: kind('kubernetes', ['namespace', 'context']),
 }
 
-function kind(provider: string, rates: Omit<KnownKind, 'load'> = {}): KnownKind {
-  return { ...rates, load: () => loadKind(provider) }
+function kind(
+  provider: string,
+  place: readonly string[],
+  readsPerSecond?: number,
+  writesPerSecond?: number,
+): KnownKind {
+  return {
+    load: () => loadKind(provider),
+    place,
+    ...(readsPerSecond !== undefined && { readsPerSecond }),
+    ...(writesPerSecond !== undefined && { writesPerSecond }),
+  }
 }
 
 async function loadKind(provider: string): Promise<StoreKind> {

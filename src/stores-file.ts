@@ -179,11 +179,9 @@ function settingsOf({ name, members, known, kind }: Entry, deadlineSeconds: numb
   }
 }
 
-/** Another login is no other place. */
-function placeOf({ members, kind }: Entry): string | undefined {
-  if (!kind) return undefined
-  const place = Object.entries(ownSettings(members, kind)).filter(([name]) => !/^auth$|_file$/.test(name))
-  return JSON.stringify([kind.provider, ...place.toSorted(([one], [other]) => (one < other ? -1 : 1))])
+/** Undefined where the kind is not known. */
+function placeOf({ members, known }: Entry): string | undefined {
+  return known && JSON.stringify([members['provider'], ...known.place.map((name) => members[name] ?? null)])
 }
 
 function ownSettings(members: Record<string, unknown>, kind: StoreKind): Record<string, unknown> {
