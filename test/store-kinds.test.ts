@@ -1,15 +1,17 @@
 import { execFile } from 'node:child_process'
-import { existsSync, globSync, writeFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { STORE_KINDS } from '../src/store-kinds.ts'
 import { memberFaults } from '../src/store-schema.ts'
+import { parseStoresFile } from '../src/stores-file.ts'
 
 const isSdk = (url: string): boolean =>
   /\/node_modules\/(node-vault|@aws-sdk|@smithy|@google-cloud|google-|@grpc|@azure|@kubernetes)/.test(url)
 
-const folder = join(import.meta.dirname, '..', 'providers')
+const root = join(import.meta.dirname, '..')
+const folder = join(root, 'providers')
 // Beside the kinds lie modules that one of them needs.
 const providers = Object.keys(STORE_KINDS).filter((name) => existsSync(join(folder, `${name}.ts`)))
 
@@ -44,6 +46,27 @@ for (const provider of providers) {
     },
   )
 }
+
+t.test('the documents name every kind, and no other', async (t) => {
+  const document = (path: string): string => readFileSync(join(root, path), 'utf8')
+  const rows = [...document('providers/README.md').matchAll(/^\| `([a-z0-9-]+)` \|/gm)].map(
+    ([, name]) => name!,
+  )
+  t.same(rows.toSorted(), [...Object.keys(STORE_KINDS), 'memory'].toSorted())
+  for (const name of Object.keys(STORE_KINDS)) t.match(document('docs/stores.md'), `\`${name}\``)
+})
+
+t.test('the stores files among the examples are accepted where their files exist', async (t) => {
+  const token = join(t.testdir({ token: 'hunter2' }), 'token')
+  const examples = globSync('docs/examples/*stores.json', { cwd: root })
+  t.equal(examples.length, 2)
+  for (const path of examples) {
+    const text = readFileSync(join(root, path), 'utf8').replaceAll(/(_file": )"[^"]*"/g, `$1"${token}"`)
+    const named = Object.values((JSON.parse(text) as { stores: Record<string, { provider: string }> }).stores)
+    if (!named.every(({ provider }) => providers.includes(provider))) continue
+    t.notOk('faults' in (await parseStoresFile(Buffer.from(text), STORE_KINDS, 2)), path)
+  }
+})
 
 t.test('an object that takes anything is found', async (t) => {
   const form = { type: 'object', properties: { role: { type: 'string' } } }
@@ -91,7 +114,7 @@ async function modulesLoaded(source: string, env: Record<string, string>): Promi
     ${source}
     process.stdout.write(JSON.stringify(loaded))`
   const run = promisify(execFile)
-  const options = { cwd: join(import.meta.dirname, '..'), env, maxBuffer: 2 ** 24 }
+  const options = { cwd: root, env, maxBuffer: 2 ** 24 }
   const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', watching], options)
   return JSON.parse(stdout) as string[]
 }
