@@ -126,7 +126,7 @@ function entry<Ground>(
 }
 
 async function serveGround() {
-  const config = readConfig(undefined, 'serve')
+  const config = await readConfig(undefined, 'serve')
   const { createLogger } = await import('./log.ts')
   const { serve } = await import('./server.ts')
   return await serve(config, createLogger(config.logLevel))
@@ -138,7 +138,7 @@ async function demoGround() {
 }
 
 async function initGround() {
-  const config = readConfig(undefined, 'owner')
+  const config = await readConfig(undefined, 'owner')
   const { makeAdministrator } = await import('./server.ts')
   const { createLogger } = await import('./log.ts')
   // Standard output is for the token alone.
@@ -147,7 +147,7 @@ async function initGround() {
 }
 
 async function upgradeGround() {
-  const config = readConfig(undefined, 'upgrade')
+  const config = await readConfig(undefined, 'upgrade')
   const { upgradeDatabase } = await import('./server.ts')
   return { upgrade: () => upgradeDatabase(config) }
 }
