@@ -6,9 +6,10 @@ import type { Copy } from './records.ts'
 import type { CopyOwner } from './secret-store.ts'
 import { StoreError } from './secret-store.ts'
 import type { Sealer } from './sealer.ts'
-import type { Secret } from './secret.ts'
+import { Secret } from './secret.ts'
 import { storeProblem } from './store-problems.ts'
 import type { StoreSet } from './store-set.ts'
+import { LOCAL } from './store-set.ts'
 
 /** A value as it was read from its copy. */
 export interface ReadValue {
@@ -29,6 +30,8 @@ export interface CopyOrder {
   /** JSON text. */
   value: Secret
 }
+
+const PROBE_OWNER: CopyOwner = { workspace: 'probe', credential: 'probe' }
 
 /** Reads copies wherever they lie, and writes those that lie outside. */
 export class Copies {
@@ -86,20 +89,57 @@ export class Copies {
     const ref = `${store.prefix}/${owner.workspace}/${id}`
     const named = { id, credentialId, version, store: store.name, ref }
     await this.#ledger.transaction(call, undefined, (tx) => tx.nameCopy(named))
+    await this.keep(store.name, ref, owner, value, call, by)
+    return id
+  }
+
+  /**
+   * Puts a value under a ref that the ledger knows, gets it back and compares.
+   *
+   * @throws VaultError with one of the five faults of a store; `store_rejected` where it keeps something else
+   */
+  async keep(
+    at: string,
+    ref: string,
+    owner: CopyOwner,
+    value: Secret,
+    call: Call,
+    by: string,
+  ): Promise<void> {
+    const store = this.#stores.at(at)
     const asked = { caller: by, deadlineAt: call.deadlineAt }
     let kept: Secret
     try {
       await store.put(ref, value, owner, asked)
       kept = await store.getBack(ref, asked)
     } catch (error) {
-      throw storeProblem(store.name, error)
+      throw storeProblem(at, error)
     }
-    if (!kept.equals(value)) {
-      throw new VaultError('store_rejected', 'The store did not keep the value as it was given', {
-        store: store.name,
-      })
+    if (kept.equals(value)) return
+    throw new VaultError('store_rejected', 'The store did not keep the value as it was given', { store: at })
+  }
+
+  /**
+   * Whether a store takes a put, a get and a delete, by a copy of its own that is gone afterwards.
+   *
+   * @throws VaultError with one of the five faults of a store
+   */
+  async probe(at: string, call: Call, by: string): Promise<void> {
+    if (at === LOCAL) return
+    const store = this.#stores.at(at)
+    const [id, credentialId] = [this.#newId(), this.#newId()]
+    const ref = `${store.prefix}/probe/${id}`
+    await this.#ledger.transaction(call, undefined, (tx) =>
+      tx.nameCopy({ id, credentialId, version: 1, store: at, ref }),
+    )
+    await this.keep(at, ref, PROBE_OWNER, new Secret('"probe"'), call, by)
+    try {
+      await store.delete(ref, true, { caller: by, deadlineAt: call.deadlineAt })
+    } catch (error) {
+      throw storeProblem(at, error)
     }
-    return id
+    // The sweep deletes it a second time, as it does with every copy.
+    await this.#ledger.transaction(call, undefined, (tx) => tx.releaseClaims([id]))
   }
 
   async #get(copy: Copy, ref: string, call: Call, by: string): Promise<ReadValue> {

@@ -105,3 +105,8 @@ export interface RelocationPlan extends Route {
 export function routeOf({ heading, from, to }: Pick<Relocation, 'heading' | 'from' | 'to'>): Route {
   return heading === 'back' ? { from: to, to: from } : { from, to }
 }
+
+/** Its state or heading was changed while a step was under way: the step is taken back. */
+export class RelocationEnded extends Error {
+  override name = 'RelocationEnded'
+}

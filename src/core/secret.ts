@@ -23,6 +23,11 @@ export class Secret {
     return this.#text === other.#text
   }
 
+  /** Length in bytes of UTF-8; for limits only. */
+  get bytes(): number {
+    return Buffer.byteLength(this.#text)
+  }
+
   /** Length in UTF-16 units; for limits only. */
   get length(): number {
     return this.#text.length

@@ -135,7 +135,7 @@ export class Values {
   /** @throws VaultError `value_too_large` */
   checkSize(value: Secret, store: string): void {
     const most = this.#options.stores.valueBytesMax(store)
-    if (Buffer.byteLength(value.reveal()) <= most) return
+    if (value.bytes <= most) return
     const whose = most < MAX_VALUE_BYTES ? 'In this store a value' : 'A value'
     throw new VaultError('value_too_large', `${whose} is at most ${most} bytes of compact JSON`)
   }

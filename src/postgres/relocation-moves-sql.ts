@@ -1,6 +1,6 @@
 import { SealingKeyChanged } from '../core/ledger.ts'
 import type { Carried, Claim, Claiming, Relocation } from '../core/relocation.ts'
-import { routeOf } from '../core/relocation.ts'
+import { RelocationEnded, routeOf } from '../core/relocation.ts'
 import type { Client } from './connections.ts'
 import { copyOf, OUTSIDE } from './copies-sql.ts'
 import { settleHome } from './ledger-home-sql.ts'
@@ -151,11 +151,6 @@ async function demandSealingKey(client: Client, keyId: string): Promise<void> {
   throw new SealingKeyChanged(rows[0].id)
 }
 
-/** Its state or heading was changed while a step was under way: the step is taken back. */
-export class RelocationEnded extends Error {
-  override name = 'RelocationEnded'
-}
-
 async function demandRunning(client: Client, { id, heading }: Relocation, moved: number): Promise<void> {
   const { rowCount } = await client.query(
     `update store_migrations set moved = moved + case when heading = 'back' then -$3 else $3 end::bigint
@@ -230,11 +225,16 @@ export async function countToMove(client: Client, relocation: Relocation): Promi
   return rows[0].copies + (heading === 'back' ? sources.rows[0].sources : 0)
 }
 
-/** Copies of the route that stay because their credential is in another store migration. */
-export async function countInOthers(client: Client, relocation: Relocation): Promise<number> {
-  const { rows } = await client.query(
-    `select count(*) as copies from ${JOINED} where ${ON_ROUTE} and k.locator is null and m.migration_id <> $3`,
+/** Keeps and counts the copies of the route that stay because their credential is in another store migration. */
+export async function noteInOthers(client: Client, relocation: Relocation): Promise<void> {
+  await client.query(
+    `with others as (
+       insert into store_migration_stays (migration_id, copy_id, workspace, credential, version, code, failed)
+       select $3, k.id, w.name, c.name, k.version, 'other_migration', false
+       from ${JOINED} where ${ON_ROUTE} and k.locator is null and m.migration_id <> $3
+       on conflict do nothing returning copy_id
+     )
+     update store_migrations set skipped = skipped + (select count(*) from others) where id = $3`,
     routeValues(relocation),
   )
-  return rows[0].copies
 }

@@ -103,7 +103,7 @@ export function transactionOn(
     pointBack: (relocation, limit) => moves.pointBack(client, relocation, limit),
     dropSources: (id, limit) => moves.dropSources(client, id, limit),
     countToMove: (relocation) => moves.countToMove(client, relocation),
-    countInOthers: (relocation) => moves.countInOthers(client, relocation),
+    noteInOthers: (relocation) => moves.noteInOthers(client, relocation),
 
     storeCopies: () => copies.selectStoreCopies(client),
     home: () => home.selectHome(client),
