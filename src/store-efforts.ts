@@ -134,8 +134,6 @@ export class StoreEfforts {
 
   async #tryOnce<T>(name: ProviderCall, effort: Effort, act: () => Promise<T>): Promise<T> {
     if (this.#closed) throw closed()
-    if (effort.deadlineAt <= performance.now())
-      throw new StoreRefusal('unavailable', 'the deadline has passed')
     this.#breaker.admit()
     const rate = name === 'put' || name === 'delete' ? this.#writes : this.#reads
     const giveBack = await this.#lanes.take(effort, rate)

@@ -79,7 +79,7 @@ export class StoreLanes {
     this.#line = this.#line.filter((waiting) => {
       const { demand, rate } = waiting
       if (demand.deadlineAt <= now) {
-        waiting.reject(new StoreRefusal('unavailable', 'no lane was free before the deadline'))
+        waiting.reject(new StoreRefusal('unavailable', 'no turn before the deadline'))
         return false
       }
       if (this.#free === 0) return true

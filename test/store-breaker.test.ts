@@ -11,7 +11,7 @@ import {
   type TroubledOptions,
 } from './troubled-store.ts'
 
-const tuning = { retriesMax: 0, breakerFailuresMax: 3, breakerRestMs: 50 }
+const tuning = { retriesMax: 0, breakerFailuresMax: 3, breakerRestMs: 200 }
 const OPEN = { reachable: false, breaker: 'open' }
 
 const fails = (fault: StoreFault) => () => Promise.reject(new StoreError(fault, 'Trouble'))
@@ -55,9 +55,9 @@ t.test(
     const troubled = await opened(t)
     const { wait, open } = barrier()
     troubled.trouble.onCall = wait
-    await rest(60)
-    const trying = check(troubled)
-    await rest(5)
+    await rest(210)
+    const [trying, beside] = [check(troubled), check(troubled)]
+    t.equal(await beside, 'unavailable', 'also who came at the same moment')
     t.equal(troubled.store.state().breaker, 'half_open')
     t.equal(await check(troubled), 'unavailable')
     t.equal(troubled.calls.length, 4, 'one only')
@@ -69,14 +69,28 @@ t.test(
   },
 )
 
+t.test('who is refused beside the one that tries the store holds no lane afterwards', async (t) => {
+  const troubled = await opened(t)
+  const { wait, open } = barrier()
+  troubled.trouble.onCall = undefined
+  await rest(210)
+  await Promise.all([check(troubled), check(troubled), check(troubled), check(troubled)])
+  troubled.trouble.onCall = wait
+  const after = [check(troubled), check(troubled), check(troubled), check(troubled)]
+  await rest(5)
+  t.equal(troubled.inFlight.now, 4, 'the half of eight')
+  open()
+  await Promise.all(after)
+})
+
 t.test('a call that tries the store and fails opens it again, for another rest', async (t) => {
   const troubled = await opened(t)
-  await rest(60)
+  await rest(210)
   t.equal(await check(troubled), 'unavailable')
   t.strictSame(troubled.store.state(), OPEN)
   t.equal(await check(troubled), 'unavailable')
   t.equal(troubled.calls.length, 4)
-  await rest(60)
+  await rest(210)
   troubled.trouble.onCall = fails('denied')
   t.equal(await check(troubled), 'denied')
   t.strictSame(troubled.store.state(), { reachable: true, breaker: 'closed' }, 'a refusal is an answer')
@@ -85,7 +99,7 @@ t.test('a call that tries the store and fails opens it again, for another rest',
 t.test('the rest of a store is the same when the clock is set back', async (t) => {
   const troubled = await opened(t)
   troubled.trouble.onCall = undefined
-  await rest(60)
+  await rest(210)
   const { now } = Date
   t.teardown(() => (Date.now = now))
   Date.now = () => now() - 3_600_000
@@ -101,15 +115,15 @@ t.test('a caller with little time does not open the breaker for others', async (
 })
 
 t.test('who waits in line when the breaker opens is refused then, not at his deadline', async (t) => {
-  const troubled = await troubledStore(t, { limits: { concurrency: 3, timeoutMs: 50 }, tuning })
+  const troubled = await troubledStore(t, { limits: { concurrency: 3, timeoutMs: 200 }, tuning })
   troubled.trouble.onCall = forEver
   const ask = (caller: string): Promise<unknown> =>
     outcome(troubled.store.check({ caller, deadlineAt: Infinity }))
   const hanging = [ask('a'), ask('b'), ask('c')]
-  await rest(25)
+  await rest(100)
   const beganAt = performance.now()
   t.equal(await ask('d'), 'unavailable')
-  t.ok(performance.now() - beganAt < 45, 'his own time would have been 50 ms')
+  t.ok(performance.now() - beganAt < 180, 'his own time would have been 200 ms')
   t.strictSame(await Promise.all(hanging), Array(3).fill('unavailable'))
   t.strictSame(troubled.store.state(), OPEN)
 })
@@ -121,7 +135,7 @@ t.test('a store that hung on every lane is used again once it is well', async (t
   await rest(10)
   t.strictSame(troubled.store.state(), OPEN)
   troubled.trouble.onCall = undefined
-  await rest(200)
+  await rest(400)
   for (let n = 0; n < 5; n++) t.equal(await check(troubled), undefined)
   t.strictSame(troubled.store.state(), { reachable: true, breaker: 'closed' })
 })

@@ -15,7 +15,7 @@ t.test('a call to a store that hangs ends at its deadline, or after the time of 
     const beganAt = performance.now()
     t.equal(await outcome(troubled.store.get(plant(troubled), within(deadlineMs))), 'unavailable')
     const took = performance.now() - beganAt
-    t.ok(took >= endMs - 2 && took < endMs + 100, `${Math.round(took)} ms`)
+    t.ok(took >= endMs - 2 && took < endMs + 400, `${Math.round(took)} ms`)
   }
 })
 
@@ -38,7 +38,7 @@ t.test('a store that hangs never has more calls than it may have at once', async
 
 t.test('a call that ends late gives its lane back then', async (t) => {
   const troubled = await troubledStore(t, {
-    limits: { concurrency: 1, timeoutMs: 100 },
+    limits: { concurrency: 1, timeoutMs: 500 },
     tuning: { retriesMax: 0, abandonedAfterTimeouts: 100 },
   })
   const { wait, open } = barrier()
@@ -47,17 +47,17 @@ t.test('a call that ends late gives its lane back then', async (t) => {
   t.equal(await outcome(troubled.store.check(within(20))), 'unavailable')
   t.equal(troubled.calls.length, 1)
   open()
-  t.equal(await outcome(troubled.store.check(within(90))), undefined)
+  t.equal(await outcome(troubled.store.check(within(500))), undefined)
   t.strictSame(troubled.events, [])
 })
 
 t.test('a call that never ends gives its lane back after three times its time, and it is told', async (t) => {
-  const troubled = await troubledStore(t, { limits: { concurrency: 1, timeoutMs: 50 } })
+  const troubled = await troubledStore(t, { limits: { concurrency: 1, timeoutMs: 200 } })
   troubled.trouble.onCall = forEver
   t.equal(await outcome(troubled.store.check(within(900))), 'unavailable')
   troubled.trouble.onCall = undefined
   t.equal(await outcome(troubled.store.check(within(900))), 'unavailable')
-  await rest(120)
+  await rest(300)
   t.equal(await outcome(troubled.store.check(within(900))), undefined)
   t.strictSame(troubled.events, [{ event: 'abandoned', call: 'check' }])
 })
