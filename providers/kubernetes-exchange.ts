@@ -62,7 +62,7 @@ export async function exchange(asked: RequestContext, options: RequestOptions): 
   }
 }
 
-/** What the API server answered instead of doing it. */
+/** Why it was not done, in the API server's word, or `LoginFailed` before it was asked. */
 export class Refusal extends StoreError {
   readonly reason: string
 

@@ -3,6 +3,7 @@ import type { ChildProcess, SpawnOptions } from 'node:child_process'
 import type { RequestOptions } from 'node:https'
 import type * as sdk from '@kubernetes/client-node'
 import { StoreError } from '../src/core/secret-store.ts'
+import { Refusal } from './kubernetes-exchange.ts'
 
 /** The SDK, as it is loaded when a store is opened. */
 export type Sdk = typeof sdk
@@ -51,7 +52,7 @@ export class Login {
       await this.#config.applyToHTTPSOptions(options)
     } catch {
       const fault = this.#config.getCurrentUser()?.exec ? 'unavailable' : 'denied'
-      throw new StoreError(fault, 'login failed')
+      throw new Refusal(fault, 'LoginFailed')
     }
     const { ca, cert, key, servername, auth } = options
     const headers = Object.entries(options.headers ?? {}).map(([name, value]) => [name, String(value).trim()])

@@ -152,8 +152,8 @@ class KubernetesStore implements SecretStore, LinkReader {
     }
   }
 
-  /** A login that is refused is made anew, once: tokens and plugins' certificates end, also before their time. */
-  async #loggedIn<T>(act: (api: CoreV1Api) => Promise<T>, signal: AbortSignal): Promise<T> {
+  /** A login that fails or is refused is made anew, once: tokens and certificates end, also before their time. */
+  async #loggedIn<T>(act: (api: CoreV1Api) => Promise<T>, signal: AbortSignal, again = true): Promise<T> {
     if (this.#closing.signal.aborted) throw new StoreError('unavailable', 'closed')
     const old = this.#login
     const login = old ?? new Login(this.#sdk, this.#context, this.#timeoutMs, this.#closing.signal)
@@ -161,10 +161,10 @@ class KubernetesStore implements SecretStore, LinkReader {
     try {
       return await act(this.#api(login, signal))
     } catch (error) {
-      if (!(error instanceof Refusal) || error.reason !== 'Unauthorized') throw error
+      if (!(error instanceof Refusal) || !['LoginFailed', 'Unauthorized'].includes(error.reason)) throw error
       if (this.#login === login) this.#login = undefined
-      if (!old) throw error
-      return await this.#loggedIn(act, signal)
+      if (!old || !again || signal.aborted) throw error
+      return await this.#loggedIn(act, signal, false)
     }
   }
 
