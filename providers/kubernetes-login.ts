@@ -30,7 +30,7 @@ export class Login {
     if (cluster.skipTLSVerify) throw new StoreError('rejected', 'insecure-skip-tls-verify is set')
     // The SDK's agents for proxies keep to no deadline.
     if (cluster.proxyUrl) throw new StoreError('rejected', 'proxy-url is set')
-    // Removed from Kubernetes in 1.26; the SDK runs their commands while the whole process waits.
+    // The SDK runs the commands of some of them while the whole process waits, and others ask a server of their own.
     const provider = this.#config.getCurrentUser()?.authProvider
     if (provider && provider.name !== 'tokenFile') throw new StoreError('rejected', 'auth-provider is set')
     this.server = cluster.server
