@@ -65,6 +65,7 @@ function configOf({ region, endpoint }: AwsSettings, { timeoutMs }: StoreOptions
 const UUID = '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 const BELOW_PREFIX = new RegExp(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/${UUID}$`)
 const ANSWER_BYTES_MAX = 1024 * 1024
+const SCHEDULED = 'scheduled for deletion'
 
 class AwsStore implements SecretStore, LinkReader {
   readonly #aws: SecretsManager
@@ -166,7 +167,7 @@ class AwsStore implements SecretStore, LinkReader {
     } catch (error) {
       // So says AWS of a secret that waits to be deleted, and of others that it will not give.
       const gone = isNamed(error, 'InvalidRequestException') && (await this.#isGone(name, ending))
-      throw gone ? new StoreError('not_found', 'scheduled for deletion') : error
+      throw gone ? new StoreError('not_found', SCHEDULED) : error
     }
   }
 
@@ -175,7 +176,8 @@ class AwsStore implements SecretStore, LinkReader {
     try {
       return (await this.#current(name, ending)).text
     } catch (error) {
-      const early = error instanceof StoreError && error.fault === 'not_found'
+      if (isNamed(error, SCHEDULED)) throw new StoreError('rejected', SCHEDULED)
+      const early = isNamed(error, 'ResourceNotFoundException')
       throw early ? new StoreError('unavailable', 'ResourceExistsException') : error
     }
   }

@@ -100,6 +100,9 @@ t.test('a put onto a ref in the recovery window is rejected and brings nothing b
   await store.put(ref, MARKED)
   await store.delete(ref)
   await failsAs(t, 'rejected', () => store.put(ref, MARKED))
+  server.answer = ({ action }) =>
+    action === 'CreateSecret' ? { status: 400, body: { __type: 'ResourceExistsException' } } : undefined
+  await failsAs(t, 'rejected', () => store.put(ref, MARKED), 'also where AWS says that it exists')
   t.same([server.kept(), server.recoverable()], [[], [ref]])
 })
 
