@@ -57,6 +57,8 @@ function configOf({ region, endpoint }: AwsSettings, { timeoutMs }: StoreOptions
       requestTimeout: timeoutMs,
       throwOnRequestTimeout: true,
       socketTimeout: timeoutMs,
+      // Said here, because NODE_TLS_REJECT_UNAUTHORIZED=0 would switch it off.
+      httpsAgent: { rejectUnauthorized: true },
       logger: silent,
     },
   }

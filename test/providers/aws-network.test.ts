@@ -1,9 +1,8 @@
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import dns from 'node:dns'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
-import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Server } from 'node:net'
 import { createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -16,6 +15,7 @@ import { startAwsServer } from './aws-secrets-manager-server.ts'
 import { NO_LOGIN, openAt, PREFIX, startedStore, TIMEOUT_MS, withEnvironment } from './aws-stores.ts'
 
 const under = { prefix: PREFIX }
+const NO_OPENSSL = spawnSync('openssl', ['version']).status !== 0 && 'there is no openssl'
 const HOUSE = join(import.meta.dirname, '..', '..')
 
 async function listening(t: Test, server: Server): Promise<number> {
@@ -49,6 +49,15 @@ function directory(t: Test): string {
   const made = mkdtempSync(join(tmpdir(), 'strongroom-aws-'))
   t.teardown(() => rmSync(made, { recursive: true, force: true }))
   return made
+}
+
+/** One that signs itself, kept in the directory as `crt`. */
+function certificate(at: string): { key: Buffer; cert: Buffer } {
+  const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1']
+  const who = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']
+  const args = ['req', '-x509', ...kind, ...who, '-keyout', 'key', '-out', 'crt']
+  execFileSync('openssl', args, { cwd: at, stdio: 'ignore' })
+  return { key: readFileSync(join(at, 'key')), cert: readFileSync(join(at, 'crt')) }
 }
 
 async function endsInTime(t: Test, act: () => Promise<unknown>): Promise<void> {
@@ -98,40 +107,37 @@ t.test('only the stores file says where values go', async (t) => {
   t.same(came, [])
 })
 
-t.test(
-  'no proxy of the environment is used, nothing is printed, and the process ends by itself',
-  async (t) => {
-    const server = await startAwsServer()
+t.test('no proxy is used, nothing is printed, and the process ends', { skip: NO_OPENSSL }, async (t) => {
+  const at = directory(t)
+  const { url, came } = await decoy(t)
+  const proxies = ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY'].flatMap((name) => [name, name.toLowerCase()])
+  for (const server of [await startAwsServer(), await startAwsServer(certificate(at))]) {
     t.teardown(() => server.close())
-    const { url, came } = await decoy(t)
     const ref = mint(under)
     const script = `
-    import { awsSecretsManager } from './providers/aws-secrets-manager.ts'
-    const settings = ${JSON.stringify(server.settings)}
-    const store = await awsSecretsManager.open(settings, { prefix: '${PREFIX}', timeoutMs: 5000 })
-    await store.put('${ref}', process.env.VALUE)
-    await store.put('${ref}', 'another').catch(() => {})
-    if (await store.get('${ref}') !== process.env.VALUE) process.exit(1)
-    await store.close()`
-    const proxies = ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY'].flatMap((name) => [name, name.toLowerCase()])
+      import { awsSecretsManager } from './providers/aws-secrets-manager.ts'
+      const settings = ${JSON.stringify(server.settings)}
+      const store = await awsSecretsManager.open(settings, { prefix: '${PREFIX}', timeoutMs: 5000 })
+      await store.put('${ref}', process.env.VALUE)
+      await store.put('${ref}', 'another').catch(() => {})
+      if ((await store.get('${ref}')) !== process.env.VALUE) process.exit(1)
+      await store.close()`
     const env = {
       ...NO_LOGIN,
       ...server.env,
       ...Object.fromEntries(proxies.map((name) => [name, url])),
+      NODE_EXTRA_CA_CERTS: join(at, 'crt'),
+      NODE_USE_ENV_PROXY: '1',
       DEBUG: '*',
       VALUE: MARKED,
     }
     const args = ['--input-type=module', '-e', script]
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, args, {
-      cwd: HOUSE,
-      env,
-      timeout: 20_000,
-    })
-    t.same([stdout, stderr], ['', ''])
-    t.same(server.kept(), [ref])
-    t.same(came, [])
-  },
-)
+    const ran = await promisify(execFile)(process.execPath, args, { cwd: HOUSE, env, timeout: 20_000 })
+    t.same([ran.stdout, ran.stderr], ['', ''])
+    t.same(server.kept(), [ref], server.url)
+  }
+  t.same(came, [])
+})
 
 t.test('a server that accepts and says nothing, not even to TLS, is unavailable in time', async (t) => {
   const { server } = await startedStore(t)
@@ -143,34 +149,21 @@ t.test('a server that accepts and says nothing, not even to TLS, is unavailable 
   }
 })
 
-t.test(
-  'a certificate that nobody trusts is unavailable, and the server behind it hears nothing',
-  async (t) => {
-    const at = directory(t)
-    const files = [
-      '-keyout',
-      'key',
-      '-out',
-      'crt',
-      '-subj',
-      '/CN=127.0.0.1',
-      '-addext',
-      'subjectAltName=IP:127.0.0.1',
-    ]
-    const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1']
-    execFileSync('openssl', ['req', '-x509', ...kind, ...files], { cwd: at, stdio: 'ignore' })
-    const [key, cert] = [readFileSync(join(at, 'key')), readFileSync(join(at, 'crt'))]
-    const came: unknown[] = []
-    const port = await listening(
-      t,
-      createTlsServer({ key, cert }, (request) => came.push(request.url)),
-    )
-    const { server } = await startedStore(t)
-    const store = await openAt(t, server, { endpoint: `https://127.0.0.1:${port}` })
-    await failsAs(t, 'unavailable', () => store.put(mint(under), MARKED))
-    t.same(came, [])
-  },
-)
+t.test('a certificate that nobody trusts: the server hears nothing', { skip: NO_OPENSSL }, async (t) => {
+  const server = await startAwsServer(certificate(directory(t)))
+  t.teardown(() => server.close())
+  withEnvironment(t, { ...NO_LOGIN, ...server.env })
+  const store = await openAt(t, server)
+  await failsAs(t, 'unavailable', () => store.put(mint(under), MARKED))
+  withEnvironment(t, { NODE_TLS_REJECT_UNAUTHORIZED: '0' })
+  await failsAs(
+    t,
+    'unavailable',
+    () => store.put(mint(under), MARKED),
+    'also where Node is told to trust all',
+  )
+  t.same(server.seen, [])
+})
 
 t.test('a login that takes too long is unavailable in time', async (t) => {
   const { server } = await startedStore(t)

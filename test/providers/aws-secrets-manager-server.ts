@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Trouble } from '../conformance/secret-store.ts'
@@ -77,8 +78,8 @@ const SCHEDULED =
   "You can't perform this operation on the secret because it was already scheduled for deletion."
 const DRIP_MS = 60
 
-/** Starts it on a free port of the loopback interface. */
-export async function startAwsServer(): Promise<AwsServer> {
+/** Starts it on a free port of the loopback interface, behind TLS where it is given a certificate. */
+export async function startAwsServer(tls?: { key: Buffer; cert: Buffer }): Promise<AwsServer> {
   const secrets = new Map<string, KeptSecret>()
   const seen: SeenRequest[] = []
   let trouble: Trouble | undefined
@@ -86,7 +87,9 @@ export async function startAwsServer(): Promise<AwsServer> {
   let http: Server | undefined
 
   async function listen(): Promise<void> {
-    http = createServer((request, response) => void serve(request, response).catch(() => response.destroy()))
+    const take = (request: IncomingMessage, response: ServerResponse) =>
+      void serve(request, response).catch(() => response.destroy())
+    http = tls ? createTlsServer(tls, take) : createServer(take)
     await new Promise<void>((resolve) => http!.listen(port, '127.0.0.1', resolve))
     port = (http.address() as AddressInfo).port
   }
@@ -249,7 +252,7 @@ export async function startAwsServer(): Promise<AwsServer> {
   }
 
   await listen()
-  const url = `http://127.0.0.1:${port}`
+  const url = `${tls ? 'https' : 'http'}://127.0.0.1:${port}`
   const server: AwsServer = {
     url,
     secrets,
