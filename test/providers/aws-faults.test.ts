@@ -199,3 +199,24 @@ t.test('a clock that is wrong is set by what AWS answers, and the next call sign
   const signedAt = Date.parse(`${y}-${mo}-${d}T${h}:${mi}:00Z`)
   t.ok(Math.abs(signedAt - ahead) < 120_000, 'the second is signed an hour ahead')
 })
+
+t.test('a signature is good for its own body, region and login only', async (t) => {
+  const { server, store } = await startedStore(t)
+  const ref = mint(under)
+  await store.put(ref, MARKED)
+  await store.get(ref)
+  const { input, headers } = server.seen.at(-1)!
+  const again = async (body: object, changed: Record<string, string> = {}) => {
+    const { connection: _, 'content-length': __, ...signed } = headers as Record<string, string>
+    const sent = { method: 'POST', headers: { ...signed, ...changed }, body: JSON.stringify(body) }
+    const answer = (await (await fetch(server.url, sent)).json()) as { __type?: string }
+    return answer.__type
+  }
+  t.equal(await again(input), undefined, 'as it was sent it is taken')
+  t.equal(await again({ ...input, SecretId: 'apps/db' }), 'InvalidSignatureException')
+  t.equal(await again(input, { 'x-amz-target': 'secretsmanager.DeleteSecret' }), 'InvalidSignatureException')
+  t.equal(await again(input, { 'x-amz-date': '20200101T000000Z' }), 'InvalidSignatureException')
+  t.equal(await again(input, { authorization: 'none' }), 'IncompleteSignatureException')
+  const elsewhere = await openAt(t, server, { region: 'us-east-1' })
+  await failsAs(t, 'denied', () => elsewhere.get(ref), 'another region')
+})
