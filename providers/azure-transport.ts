@@ -41,7 +41,7 @@ export class AzureTransport implements HttpClient {
     const answer = await this.#ask(url, request, body)
     const text = await textOf(answer)
     const headers = new Headers()
-    for (const [name, values] of Object.entries(answer.headersDistinct)) headers.set(name, values![0]!)
+    for (const [name, values] of Object.entries(answer.headersDistinct)) headers.set(name, values!.join(', '))
     return {
       request,
       status: answer.statusCode ?? 0,
@@ -58,22 +58,37 @@ export class AzureTransport implements HttpClient {
     this.#agents['https:'].destroy()
   }
 
-  #ask(url: URL, request: Request, body: string): Promise<IncomingMessage> {
-    const protocol = url.protocol === 'https:' ? 'https:' : 'http:'
+  async #ask(url: URL, request: Request, body: string): Promise<IncomingMessage> {
     const deadline = AbortSignal.timeout(this.#timeoutMs)
     const asked = request.abortSignal as AbortSignal | undefined
-    return new Promise((resolve, reject) => {
-      const call = (protocol === 'https:' ? https : http).request(url, {
-        method: request.method,
-        headers: { ...request.headers.toJSON(), 'accept-encoding': 'identity' },
-        agent: this.#agents[protocol],
-        signal: asked ? AbortSignal.any([asked, deadline]) : deadline,
-      })
-      call.once('response', resolve)
-      call.on('error', (error: NodeJS.ErrnoException) => reject(new StoreError('unavailable', codeOf(error))))
-      call.end(body)
-    })
+    const protocol = url.protocol === 'https:' ? 'https:' : 'http:'
+    const options = {
+      method: request.method,
+      headers: { ...request.headers.toJSON(), 'accept-encoding': 'identity' },
+      signal: asked ? AbortSignal.any([asked, deadline]) : deadline,
+    }
+    try {
+      return await send(url, { ...options, agent: this.#agents[protocol] }, body)
+    } catch (error) {
+      // The other side had closed the connection while it lay idle. All that is asked here may be asked twice.
+      if (!(error instanceof StaleConnection)) throw error
+      return await send(url, { ...options, agent: false }, body)
+    }
   }
+}
+
+class StaleConnection extends StoreError {}
+
+function send(url: URL, options: https.RequestOptions, body: string): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const call = (url.protocol === 'https:' ? https : http).request(url, options)
+    call.once('response', resolve)
+    call.on('error', (error: NodeJS.ErrnoException) => {
+      const stale = call.reusedSocket && error.code === 'ECONNRESET'
+      reject(new (stale ? StaleConnection : StoreError)('unavailable', codeOf(error)))
+    })
+    call.end(body)
+  })
 }
 
 async function textOf(answer: IncomingMessage): Promise<string> {

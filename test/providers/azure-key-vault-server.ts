@@ -36,7 +36,7 @@ export class AzureKeyVaultServer implements ProviderServer {
   deletingMs = 0
   /** Answered to every request that has a login, where set. */
   answer: ((request: IncomingMessage) => Answer | undefined) | undefined
-  /** What came, in order: with a login or without, and how long its body was. */
+  /** What came, in order, and whether with a login. */
   readonly seen: { method: string; path: string; login: boolean; body: string }[] = []
   readonly #login: AzureLoginServer
   readonly #sockets = new Set<Socket>()
@@ -90,7 +90,7 @@ export class AzureKeyVaultServer implements ProviderServer {
 
   async recover(): Promise<void> {
     this.#trouble = undefined
-    for (const socket of this.#sockets) socket.destroy()
+    this.disconnect()
     if (!this.#server) await this.#listen()
   }
 
@@ -99,8 +99,13 @@ export class AzureKeyVaultServer implements ProviderServer {
     this.#server = undefined
     if (!server) return
     const closed = new Promise((resolve) => server.close(resolve))
-    for (const socket of this.#sockets) socket.destroy()
+    this.disconnect()
     await closed
+  }
+
+  /** Closes every connection, without a word to the other side. */
+  disconnect(): void {
+    for (const socket of this.#sockets) socket.destroy()
   }
 
   // A prefix is one slug here, and a workspace may hold the separator: so a name is read from its ends.
@@ -131,6 +136,7 @@ export class AzureKeyVaultServer implements ProviderServer {
     const login = token !== undefined && this.#login.gave(token, this.url)
     this.seen.push({ method, path, login, body })
     if (this.#trouble === 'hang') return
+    if (this.#trouble === 'drip') return drip(response)
     let answer = login ? this.#troubled(request) : this.#challenge()
     if (!answer && !API_VERSIONS.includes(searchParams.get('api-version') ?? '')) {
       answer = fail(400, 'BadParameter', 'api-version is missing or unknown')
@@ -148,7 +154,6 @@ export class AzureKeyVaultServer implements ProviderServer {
       'x-ms-keyvault-service-version': '1.9.2.1',
       ...answer.headers,
     })
-    if (this.#trouble === 'drip') return drip(response, text)
     response.end(text)
   }
 
@@ -262,12 +267,9 @@ function fail(status: number, code: string, message: string, inner?: string): An
   return { status, body: { error } }
 }
 
-function drip(response: ServerResponse, text: string): void {
-  let at = 0
-  const timer = setInterval(() => {
-    response.write(text[at] ?? '')
-    at += 1
-    if (at >= text.length) response.end()
-  }, 50)
+// An answer that would be well if it ever ended.
+function drip(response: ServerResponse): void {
+  response.writeHead(200, { 'content-type': 'application/json' })
+  const timer = setInterval(() => response.write(' '), 50)
   response.on('close', () => clearInterval(timer))
 }
