@@ -1,5 +1,6 @@
 import type { TokenCredential } from '@azure/identity'
 import { StoreError } from '../src/core/secret-store.ts'
+import { currentLogin } from './azure-transport.ts'
 
 type GetToken = TokenCredential['getToken']
 type Token = NonNullable<Awaited<ReturnType<GetToken>>>
@@ -52,15 +53,15 @@ export class AzureLogin implements TokenCredential {
   }
 
   async #ask(about: string, ...[scopes, options]: Parameters<GetToken>): Promise<Token> {
-    let token: Token | null
-    try {
-      const abortSignal = AbortSignal.timeout(this.#timeoutMs)
-      token = await this.#credential.getToken(scopes, { ...options, abortSignal })
-    } catch (error) {
-      if (wasAnswered(error)) throw new StoreError('denied', 'no login was accepted')
+    const attempt = { deadline: AbortSignal.timeout(this.#timeoutMs), unanswered: false }
+    // The SDK has one error for a login that is wrong and one that could not be asked for, and it quotes the answer.
+    const token = await currentLogin
+      .run(attempt, () => this.#credential.getToken(scopes, { ...options, abortSignal: attempt.deadline }))
+      .catch(() => null)
+    if (!token) {
+      if (!attempt.unanswered) throw new StoreError('denied', 'no login was accepted')
       throw new StoreError('unavailable', 'the login was not answered')
     }
-    if (!token) throw new StoreError('denied', 'no login was accepted')
     const { expiresOnTimestamp, refreshAfterTimestamp } = token
     const refreshAt = refreshAfterTimestamp ?? expiresOnTimestamp - 2 * MARGIN_MS
     this.#kept = { token, about, refreshAt }
@@ -70,14 +71,4 @@ export class AzureLogin implements TokenCredential {
 
 function expired({ token }: Token): Token {
   return { token, expiresOnTimestamp: 0 }
-}
-
-// Managed identities wrap everything in one error, so what happened is searched for in its causes.
-function wasAnswered(error: unknown, depth = 0): boolean {
-  if (typeof error !== 'object' || error === null || depth > 5) return true
-  const { name, errorCode, status, statusCode, cause, errors } = error as Record<string, unknown>
-  const answer = Number(statusCode ?? status ?? 0)
-  if (name === 'AbortError' || errorCode === 'network_error' || answer >= 500 || answer === 429) return false
-  if (error instanceof StoreError && error.fault === 'unavailable') return false
-  return [cause, ...(Array.isArray(errors) ? errors : [])].every((inner) => wasAnswered(inner, depth + 1))
 }

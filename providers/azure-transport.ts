@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import http from 'node:http'
 import https from 'node:https'
 import type { IncomingMessage } from 'node:http'
@@ -11,6 +12,19 @@ type Response = Awaited<ReturnType<HttpClient['sendRequest']>>
 // 25,600 bytes may be six times as long as JSON, and Azure's own members stand beside them.
 const BODY_BYTES_MAX = 262_144
 const IDLE_MS_MAX = 50_000
+
+/** One attempt to log in, as its requests see it. */
+export interface LoginAttempt {
+  deadline: AbortSignal
+  /** Whether the last request had no answer, or one that puts no blame on the login. */
+  unanswered: boolean
+}
+
+/**
+ * The attempt that a request belongs to. The SDK cannot tell: for managed identities it keeps one client for the whole
+ * process, that of the first store, and passes no signal to it.
+ */
+export const currentLogin = new AsyncLocalStorage<LoginAttempt>()
 
 /**
  * Carries the Azure SDK's requests in place of its own client, which reads answers of any length, logs parts of those that
@@ -38,8 +52,11 @@ export class AzureTransport implements HttpClient {
     }
     const body = request.body ?? ''
     if (typeof body !== 'string') throw new StoreError('rejected', 'a body that is no text')
-    const answer = await this.#ask(url, request, body)
+    const login = currentLogin.getStore()
+    if (login) login.unanswered = true
+    const answer = await this.#ask(url, request, body, login?.deadline)
     const text = await textOf(answer)
+    if (login) login.unanswered = answer.statusCode! >= 500 || answer.statusCode === 429
     const headers = new Headers()
     for (const [name, values] of Object.entries(answer.headersDistinct)) headers.set(name, values!.join(', '))
     return {
@@ -58,8 +75,12 @@ export class AzureTransport implements HttpClient {
     this.#agents['https:'].destroy()
   }
 
-  async #ask(url: URL, request: Request, body: string): Promise<IncomingMessage> {
-    const deadline = AbortSignal.timeout(this.#timeoutMs)
+  async #ask(
+    url: URL,
+    request: Request,
+    body: string,
+    deadline = AbortSignal.timeout(this.#timeoutMs),
+  ): Promise<IncomingMessage> {
     const asked = request.abortSignal as AbortSignal | undefined
     const protocol = url.protocol === 'https:' ? 'https:' : 'http:'
     const options = {

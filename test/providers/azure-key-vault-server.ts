@@ -38,6 +38,8 @@ export class AzureKeyVaultServer implements ProviderServer {
   answer: ((request: IncomingMessage) => Answer | undefined) | undefined
   /** What came, in order, and whether with a login. */
   readonly seen: { method: string; path: string; login: boolean; body: string }[] = []
+  /** The tokens that were shown, each as often as it was. */
+  readonly tokens: string[] = []
   readonly #login: AzureLoginServer
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
@@ -135,6 +137,7 @@ export class AzureKeyVaultServer implements ProviderServer {
     const [, token] = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '') ?? []
     const login = token !== undefined && this.#login.gave(token, this.url)
     this.seen.push({ method, path, login, body })
+    if (token) this.tokens.push(token)
     if (this.#trouble === 'hang') return
     if (this.#trouble === 'drip') return drip(response)
     let answer = login ? this.#troubled(request) : this.#challenge()
