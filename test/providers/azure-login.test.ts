@@ -156,15 +156,17 @@ const TRIAL = `
 `
 
 t.test(
-  'in a process without any login calls are denied or unavailable, and nothing ends or starts',
+  'in a process without any login calls are unavailable, in time, and no command is tried',
   async (t) => {
     const server = await AzureKeyVaultServer.start()
     t.teardown(() => server.close())
-    // No PATH: a command of a developer's login would be looked for there, and its failure be told.
-    const { said, log } = await inAnotherProcess(server, 300, {
-      AZURE_LOG_LEVEL: 'verbose',
-      PATH: '/nowhere',
-    })
+    // No PATH: a command of a developer's login would be looked for there, and its failure be told. The metadata service of
+    // a virtual machine, which is asked last, is silent here.
+    const silent = createServer((socket) => socket.on('error', () => undefined).resume())
+    const metadata = `http://127.0.0.1:${await listen(t, silent)}`
+    const env = { AZURE_LOG_LEVEL: 'verbose', PATH: '/nowhere', AZURE_POD_IDENTITY_AUTHORITY_HOST: metadata }
+    const { said, log } = await inAnotherProcess(server, 300, env)
+    t.same(said, ['unavailable', 'unavailable', 'unavailable'])
     t.same(said, Array(3).fill(said[0]))
     t.match(said[0], /^(denied|unavailable)$/)
     t.notMatch(log, /AzureCli|PowerShell|DeveloperCli|VisualStudio/)
