@@ -93,6 +93,7 @@ t.test('a redirect is rejected, and where it leads hears nothing', async (t) => 
       ? undefined
       : { status: 307, body: {}, headers: { location: '/elsewhere' } }
   await failsAs(t, 'rejected', () => store.get(ref), 'also within the vault')
+  t.notOk(server.seen.some(({ path }) => path === '/elsewhere'))
   t.equal(heard(), 0)
 })
 
@@ -207,13 +208,13 @@ async function inAnotherProcess(
 async function begin(t: Test): Promise<{ server: AzureKeyVaultServer; store: SecretStore & LinkReader }> {
   const server = await AzureKeyVaultServer.start()
   Object.assign(process.env, server.env)
-  const store = await azureKeyVault.open({ vault_url: server.url }, OPTIONS)
   t.teardown(async () => {
     login.trouble = undefined
     login.tokenSeconds = 86_400
-    await store.close()
     await server.close()
   })
+  const store = await azureKeyVault.open({ vault_url: server.url }, OPTIONS)
+  t.teardown(() => store.close())
   return { server, store }
 }
 
