@@ -82,7 +82,8 @@ function pipeline(httpClient: AzureTransport): object {
 
 /**
  * The logins of `DefaultAzureCredential` that a service can have, in its order. Not that class itself: where none of them
- * works it goes on to start `az`, `pwsh` and `azd`, one after the other, and a developer's own login is not the service's.
+ * works it goes on to start `az`, `pwsh` and `azd`, one after the other (as tried here, at every call that had no token), and
+ * a developer's own login is not the service's.
  */
 async function chain(settings: AzureKeyVaultSettings, httpClient: AzureTransport): Promise<TokenCredential> {
   const sdk = await import('@azure/identity')
