@@ -60,7 +60,8 @@ export const azureKeyVault: StoreKind<AzureKeyVaultSettings> = {
     const { SecretClient } = await import('@azure/keyvault-secrets')
     const transport = new AzureTransport(options.timeoutMs, url.origin)
     const loginTransport = new AzureTransport(options.timeoutMs)
-    const login = new AzureLogin(await chain(settings, loginTransport), options.timeoutMs)
+    // Less than a call's time, so that a silent login is told as such, and the next call does not join one that is ending.
+    const login = new AzureLogin(await chain(settings, loginTransport), 0.75 * options.timeoutMs)
     const client = new SecretClient(url.origin, login, {
       ...pipeline(transport),
       allowInsecureConnection: plain,
