@@ -108,8 +108,17 @@ export class VaultLogin {
   }
 
   /** All who need a token at the same moment wait for one login. */
-  #begin(): Promise<Held> {
-    this.#begun ??= within(this.#timeoutMs, (signal) => this.#login(signal)).finally(() => {
+  async #begin(): Promise<Held> {
+    if (!this.#begun) return await this.#start()
+    return await this.#begun.catch((error: StoreError) => {
+      // The time of whoever began it is over, ours perhaps not.
+      if (error.fault === 'unavailable') return this.#begun ?? this.#start()
+      throw error
+    })
+  }
+
+  #start(): Promise<Held> {
+    this.#begun = within(this.#timeoutMs, (signal) => this.#login(signal)).finally(() => {
       this.#begun = undefined
     })
     return this.#begun

@@ -15,12 +15,13 @@ import type { TokenTimes } from './hashicorp-vault-tokens.ts'
 import { VaultTokens } from './hashicorp-vault-tokens.ts'
 import type { ProviderServer, ServedCall } from './provider-server.ts'
 
-/** An answer written by hand: `cut` breaks the connection before its end. */
+/** An answer written by hand: `cut` breaks the connection before its end, `hold` never comes to it. */
 export interface ForgedReply {
   status: number
   headers?: Record<string, string>
   body?: string | Buffer
   cut?: boolean
+  hold?: boolean
 }
 
 /** What the tests turn on such a server. */
@@ -70,7 +71,7 @@ export async function startVaultServer(options: VaultServerOptions = {}): Promis
   const tokens = new VaultTokens(times)
   const home = mkdtempSync(join(tmpdir(), 'strongroom-vault-'))
   const loginFile = join(home, 'login')
-  const secretId = 'secret-id-a1b2c3'
+  const secretId = 'd41d8cd98f00b204-secret-id'
   writeFileSync(loginFile, method === 'token' ? `${tokens.issue()}\n` : secretId, { mode: 0o600 })
   let trouble: Trouble | undefined
   let connections = 0
@@ -215,9 +216,12 @@ async function drip(response: ServerResponse): Promise<void> {
   }
 }
 
-function answerForged(response: ServerResponse, { status, headers, body = '', cut }: ForgedReply): void {
+function answerForged(
+  response: ServerResponse,
+  { status, headers, body = '', cut, hold }: ForgedReply,
+): void {
   response.writeHead(status, { 'content-type': 'application/json', ...headers })
-  if (!cut) return void response.end(body)
+  if (!cut && !hold) return void response.end(body)
   response.write(body)
-  setTimeout(() => response.destroy(), 20)
+  if (cut) setTimeout(() => response.destroy(), 20)
 }
