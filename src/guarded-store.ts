@@ -21,6 +21,8 @@ export interface GuardedStoreOptions {
   links: Readonly<Record<string, readonly string[]>>
   versionsKept: number
   valueBytesMax: number
+  /** What each segment of a locator must match, where the store's names are flat. */
+  segment?: RegExp | undefined
   limits: StoreLimits
   /** 0 turns the cache off, also for links. */
   cacheSeconds: number
@@ -70,6 +72,7 @@ export class GuardedStore implements Store {
   readonly provider: string
   readonly prefix: string
   readonly links: Readonly<Record<string, readonly string[]>>
+  readonly segment: RegExp | undefined
   readonly versionsKept: number
   readonly valueBytesMax: number
   readonly writesPerSecond: number | undefined
@@ -86,6 +89,7 @@ export class GuardedStore implements Store {
     this.provider = options.provider
     this.prefix = options.prefix
     this.links = options.links
+    this.segment = options.segment
     this.versionsKept = options.versionsKept
     this.valueBytesMax = options.valueBytesMax
     this.writesPerSecond = options.limits.writesPerSecond

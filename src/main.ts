@@ -30,6 +30,7 @@ const COMMANDS: Record<string, Entry> = {
     () => import('./cli/rotate-keys.ts'),
     rotateGround,
   ),
+  sweep: entry('delete what is due', () => import('./cli/sweep.ts'), sweepGround),
   lease: entry('lease a credential and print its value', () => import('./cli/lease.ts'), clientGround),
   put: entry('keep a credential, read from standard input', () => import('./cli/put.ts'), clientGround),
 }
@@ -144,6 +145,13 @@ async function initGround() {
   // Standard output is for the token alone.
   const log = createLogger('error', process.stderr)
   return { makeAdministrator: (identity: string) => makeAdministrator(config, identity, log) }
+}
+
+async function sweepGround() {
+  const config = await readConfig(undefined, 'serve')
+  const { openSweep } = await import('./server.ts')
+  const { createLogger } = await import('./log.ts')
+  return await openSweep(config, createLogger('error', process.stderr))
 }
 
 async function upgradeGround() {

@@ -12,6 +12,7 @@ export interface GuardOptions {
   links: Readonly<Record<string, readonly string[]>>
   versionsKept: number
   valueBytesMax: number
+  segment?: RegExp | undefined
   limits: StoreLimits
   cacheSeconds: number
 }
@@ -49,6 +50,7 @@ async function openStore(store: StoreSettings, guard: Guard): Promise<Store> {
       links,
       versionsKept,
       valueBytesMax: kind.valueBytesMax,
+      segment: kind.segment,
       limits,
       cacheSeconds,
     })

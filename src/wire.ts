@@ -16,6 +16,9 @@ import { LastUse } from './core/last-use.ts'
 import { LeaseGrants } from './core/lease-grants.ts'
 import { Leases } from './core/leases.ts'
 import { Measures } from './core/measures.ts'
+import { Carrier } from './core/relocation-carrier.ts'
+import { RelocationWorker } from './core/relocation-worker.ts'
+import { Relocations } from './core/relocations.ts'
 import { Roles } from './core/roles.ts'
 import { RotationWorker } from './core/rotation-worker.ts'
 import { Rotations } from './core/rotations.ts'
@@ -24,7 +27,6 @@ import type { Secret } from './core/secret.ts'
 import { ownCall } from './core/calls.ts'
 import { StoreReport } from './core/store-report.ts'
 import { StoreSet } from './core/store-set.ts'
-import type { Store } from './core/stores.ts'
 import { Sweep } from './core/sweep.ts'
 import { Tally } from './core/tally.ts'
 import { Values } from './core/values.ts'
@@ -42,7 +44,7 @@ import { checkDatabase, checkStoresKnown } from './postgres/start-checks.ts'
 import { Writers } from './postgres/writers.ts'
 import { Metrics } from './metrics.ts'
 import type { OpenedStores } from './opened-stores.ts'
-import { ONLY_LOCAL } from './opened-stores.ts'
+import { checkStores, ONLY_LOCAL } from './opened-stores.ts'
 import { ResealThread } from './reseal-thread.ts'
 import { RingKeeper } from './ring-keeper.ts'
 import type { Tuning } from './tuning.ts'
@@ -65,6 +67,7 @@ export type Strongroom = Awaited<ReturnType<typeof wire>>
  *
  * @param ground Where the database is, the ring's keys, the first one first, and the file that they come from.
  * @param opened The external stores, which are closed with the rest.
+ * @param told Told of copies that the sweep could not have deleted.
  * @throws StartRefused
  */
 export async function wire(
@@ -73,6 +76,7 @@ export async function wire(
   log: Logger,
   tuned: Partial<Tuning> = {},
   opened: OpenedStores = ONLY_LOCAL,
+  told: { onUndeleted?: (store: string, reason: string) => void } = {},
 ) {
   const tuning = { ...TUNING, ...tuned }
   const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
@@ -154,8 +158,11 @@ export async function wire(
     batch: 100,
     lanes: 8,
     deleteMs: opened.longestCallSeconds * 1000,
-    onAway: (home) => log.warn({ home }, AWAY),
-    onFailed: (store, reason) => log.warn({ store, reason }, 'a store did not delete a copy yet'),
+    onAway: (home) => log.warn({ home }, 'nothing external is deleted: see strongroom sweep --adopt'),
+    onFailed: (store, reason) => {
+      log.warn({ store, reason }, 'a store did not delete a copy yet')
+      told.onUndeleted?.(store, reason)
+    },
   })
   const sweep = new Sweep(ledger, externalSweep, { ...tuning, copyGraceSeconds, batch: 500 })
   const failures = new FailedAuthentications(ledger, (error) =>
@@ -169,6 +176,13 @@ export async function wire(
     reseal: (toKeyId, copies) => resealThread.reseal(toKeyId, copies),
     knowsKey: (id) => sealer.keyring.has(id),
     restMs: giveWay(() => leaseGrants.granted),
+  })
+  const carrier = new Carrier(copies, sealer, stores, newId)
+  const relocationWorker = new RelocationWorker(ledger, carrier, {
+    batch: tuning.relocationBatch,
+    lanes: tuning.relocationLanes,
+    claimSeconds: copyGraceSeconds,
+    giveUpMs: tuning.relocationGiveUpMs,
   })
   const onUnhealthy = (err: unknown): void =>
     log.warn({ err }, 'the database could not be asked for its health')
@@ -206,6 +220,7 @@ export async function wire(
     keys: new Keys(acts),
     rotations: new Rotations(acts, sealer),
     storeReport: new StoreReport(acts, stores),
+    relocations: new Relocations({ acts, copies, stores, work: () => relocationWorker.work() }),
     auditTrail: new AuditTrail(acts, ledger),
     health: () => health.report(),
     metrics,
@@ -237,6 +252,11 @@ export async function wire(
       (err) => log.error({ err }, 'a rotation could not go on yet'),
     ),
     repeat(
+      tuning.relocationEveryMs,
+      () => relocationWorker.work(),
+      (err) => log.error({ err }, 'a store migration could not go on yet'),
+    ),
+    repeat(
       tuning.storeCheckEveryMs,
       () => checkStores(stores.external),
       () => {},
@@ -258,6 +278,7 @@ export async function wire(
     /** Ends what runs by itself, then the connections. Requests in flight are answered first. */
     async close(): Promise<void> {
       rotationWorker.stop()
+      relocationWorker.stop()
       for (const stop of every) await stop()
       await Promise.all([serviceApp.close(), adminApp.close()])
       leaseGrants.close()
@@ -270,17 +291,6 @@ export async function wire(
     },
   }
 }
-
-const AWAY =
-  'this ledger was copied or restored: nothing external is deleted until an operator says strongroom sweep --adopt'
-
-// What a store answers shows in its state.
-async function checkStores(stores: readonly Store[]): Promise<void> {
-  const call = { caller: 'check', deadlineAt: performance.now() + STORE_CHECK_MS }
-  await Promise.all(stores.map((store) => store.check(call).catch(() => {})))
-}
-
-const STORE_CHECK_MS = 10_000
 
 /** Where a proxy speaks TLS, the listener does not. With a client CA it takes only callers that show a certificate. */
 function listenerTls(tls: Config['tls']): { cert: Buffer; key: Buffer; ca?: Buffer } | undefined {

@@ -9,6 +9,7 @@ import { leaseRevocationComponents, leaseRevocationRoutes } from './lease-revoca
 import { metricsComponents, metricsRoutes } from './metrics.ts'
 import { rotationComponents, rotationRoutes } from './rotations.ts'
 import { roleComponents, roleRoutes } from './roles.ts'
+import { storeMigrationComponents, storeMigrationRoutes } from './store-migrations.ts'
 import { storeComponents, storeRoutes } from './stores.ts'
 import { tokenComponents, tokenRoutes } from './tokens.ts'
 import { workspaceComponents, workspaceRoutes } from './workspaces.ts'
@@ -41,6 +42,7 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
       ...keyComponents,
       ...rotationComponents,
       ...storeComponents,
+      ...storeMigrationComponents,
       ...leaseRevocationComponents,
       ...auditComponents,
       ...metricsComponents,
@@ -54,6 +56,7 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
       keyRoutes(deps),
       rotationRoutes(deps),
       storeRoutes(deps),
+      storeMigrationRoutes(deps),
       leaseRevocationRoutes(deps),
       auditRoutes(deps, gate),
       metricsRoutes(deps),

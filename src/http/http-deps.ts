@@ -6,6 +6,7 @@ import type { Credentials } from '../core/credentials.ts'
 import type { Identities } from '../core/identities.ts'
 import type { LeaseGrants } from '../core/lease-grants.ts'
 import type { Leases } from '../core/leases.ts'
+import type { Relocations } from '../core/relocations.ts'
 import type { Roles } from '../core/roles.ts'
 import type { Rotations } from '../core/rotations.ts'
 import type { StoreReport } from '../core/store-report.ts'
@@ -38,6 +39,7 @@ export interface HttpDeps {
   keys: Keys
   rotations: Rotations
   storeReport: StoreReport
+  relocations: Relocations
   auditTrail: AuditTrail
   health(): Promise<Health>
   /** What Prometheus reads. */
