@@ -184,8 +184,10 @@ export class VaultLogin {
   async #tend(held: Held): Promise<void> {
     const renewed = held.renewable ? await this.#renew(held.token) : undefined
     if (this.#held !== held || this.#closed) return
-    // Renewed for less than half its first time, it nears an end that no renewal can move.
-    const enough = renewed && (this.#auth.method === 'token' || renewed.livesMs >= held.livesMs / 2)
+    // Renewed for less than half its first time, it nears an end that no renewal can move; in its last second it is even
+    // said to have none.
+    const moved = renewed && renewed.livesMs < Infinity
+    const enough = moved && (this.#auth.method === 'token' || renewed.livesMs >= held.livesMs / 2)
     if (enough) return void this.#hold(renewed, held.livesMs)
     if (this.#auth.method === 'token') return this.#tendLater(held)
     await this.#begin().catch(() => this.#tendLater(held))

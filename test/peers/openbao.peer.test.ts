@@ -218,38 +218,54 @@ t.test(
   },
 )
 
-t.test('kubernetes: logs in by a service account that the cluster vouches for', async (t) => {
-  const user = { username: 'system:serviceaccount:data:strongroom', uid: 'a-uid' }
-  const cluster = createServer(async (request, response) => {
-    let body = ''
-    for await (const chunk of request) body += String(chunk)
-    const { spec } = JSON.parse(body) as { spec: { token: string } }
-    const authenticated = spec.token === jwt
-    response.writeHead(201, { 'content-type': 'application/json' })
-    response.end(
-      JSON.stringify({ kind: 'TokenReview', status: { authenticated, ...(authenticated && { user }) } }),
-    )
-  })
-  await new Promise<void>((resolve) => cluster.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => cluster.close())
-  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
-  const account = { namespace: 'data', serviceaccount: { name: 'strongroom', uid: 'a-uid' } }
-  const claims = { 'kubernetes.io': account, sub: user.username, exp: Math.floor(Date.now() / 1000) + 600 }
-  const jwt = `${part({ alg: 'RS256' })}.${part(claims)}.${Buffer.from('signature').toString('base64url')}`
-  await bao.root('POST', 'auth/kubernetes/config', {
-    kubernetes_host: `http://127.0.0.1:${(cluster.address() as AddressInfo).port}`,
-    token_reviewer_jwt: jwt,
-    disable_local_ca_jwt: true,
-  })
-  const bound = { bound_service_account_names: 'strongroom', bound_service_account_namespaces: 'data' }
-  await bao.root('POST', 'auth/kubernetes/role/strongroom', { ...bound, token_policies: ['strongroom'] })
+t.test(
+  'kubernetes: logs in by a service account that the cluster vouches for',
+  { skip: NO_OPENSSL },
+  async (t) => {
+    const user = { username: 'system:serviceaccount:data:strongroom', uid: 'a-uid' }
+    const cluster = createServer(async (request, response) => {
+      let body = ''
+      for await (const chunk of request) body += String(chunk)
+      const { spec } = JSON.parse(body) as { spec: { token: string } }
+      const authenticated = spec.token === jwt
+      response.writeHead(201, { 'content-type': 'application/json' })
+      response.end(
+        JSON.stringify({
+          apiVersion: 'authentication.k8s.io/v1',
+          kind: 'TokenReview',
+          status: { authenticated, ...(authenticated && { user }) },
+        }),
+      )
+    })
+    await new Promise<void>((resolve) => cluster.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => cluster.close())
+    const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+    const account = { namespace: 'data', serviceaccount: { name: 'strongroom', uid: 'a-uid' } }
+    const now = Math.floor(Date.now() / 1000)
+    const times = { iat: now - 60, nbf: now - 60, exp: now + 600 }
+    const claims = {
+      iss: 'kubernetes/serviceaccount',
+      'kubernetes.io': account,
+      sub: user.username,
+      ...times,
+    }
+    const jwt = `${part({ alg: 'RS256' })}.${part(claims)}.${Buffer.from('signature').toString('base64url')}`
+    await bao.root('POST', 'auth/kubernetes/config', {
+      kubernetes_host: `http://127.0.0.1:${(cluster.address() as AddressInfo).port}`,
+      token_reviewer_jwt: jwt,
+      disable_local_ca_jwt: true,
+      kubernetes_ca_cert: tls!.ca.toString(),
+    })
+    const bound = { bound_service_account_names: 'strongroom', bound_service_account_namespaces: 'data' }
+    await bao.root('POST', 'auth/kubernetes/role/strongroom', { ...bound, token_policies: ['strongroom'] })
 
-  const auth = { method: 'kubernetes', role: 'strongroom', jwt_file: file(jwt) }
-  const store = await openStore({ address: bao.address, auth })
-  const other = await openStore({ address: bao.address, auth: { ...auth, jwt_file: file(`${jwt}x`) } })
-  t.teardown(() => Promise.all([store.close(), other.close()]))
-  const ref = mint(PREFIX)
-  await store.put(ref, MARKED)
-  t.equal(await store.get(ref), MARKED)
-  await failsAs(t, 'denied', () => other.get(ref))
-})
+    const auth = { method: 'kubernetes', role: 'strongroom', jwt_file: file(jwt) }
+    const store = await openStore({ address: bao.address, auth })
+    const other = await openStore({ address: bao.address, auth: { ...auth, jwt_file: file(`${jwt}x`) } })
+    t.teardown(() => Promise.all([store.close(), other.close()]))
+    const ref = mint(PREFIX)
+    await store.put(ref, MARKED)
+    t.equal(await store.get(ref), MARKED)
+    await failsAs(t, 'denied', () => other.get(ref))
+  },
+)

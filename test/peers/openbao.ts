@@ -14,7 +14,7 @@ export interface OpenBaoTls {
   ca_file: string
 }
 
-/** A real OpenBao server on loopback, with file storage in a temporary folder; not shared with anybody. */
+/** A real OpenBao server on loopback, with its storage in a temporary folder; not shared with anybody. */
 export interface OpenBao {
   address: string
   tlsAddress: string | undefined
@@ -35,18 +35,29 @@ const BAO = join(import.meta.dirname, '..', '..', '.venv', 'bin', 'bao')
 /** Starts a server and unseals it. */
 export async function startOpenBao(tls?: OpenBaoTls): Promise<OpenBao> {
   const home = mkdtempSync(join(tmpdir(), 'strongroom-openbao-'))
-  const [port, tlsPort] = [await freePort(), tls && (await freePort())]
-  const config = join(home, 'config.hcl')
-  const listeners = [`listener "tcp" {\n  address = "127.0.0.1:${port}"\n  tls_disable = true\n}`]
-  if (tls) {
-    const files = `tls_cert_file = "${tls.cert_file}"\n  tls_key_file = "${tls.key_file}"`
-    listeners.push(`listener "tcp" {\n  address = "127.0.0.1:${tlsPort}"\n  ${files}\n}`)
-  }
+  const [port, clusterPort, tlsPort] = [await freePort(), await freePort(), tls && (await freePort())]
+  const address = `http://127.0.0.1:${port}`
   const storage = join(home, 'storage')
   mkdirSync(storage)
-  const address = `http://127.0.0.1:${port}`
-  const head = `storage "file" {\n  path = "${storage}"\n}\napi_addr = "${address}"\nui = false\n`
-  writeFileSync(config, `${head}${listeners.join('\n')}\n`)
+  const config = join(home, 'config.json')
+  const plain = {
+    address: `127.0.0.1:${port}`,
+    cluster_address: `127.0.0.1:${clusterPort}`,
+    tls_disable: true,
+  }
+  const secure = tls && {
+    address: `127.0.0.1:${tlsPort}`,
+    cluster_address: '127.0.0.1:0',
+    tls_cert_file: tls.cert_file,
+    tls_key_file: tls.key_file,
+  }
+  const settings = {
+    storage: { raft: { path: storage, node_id: 'one' } },
+    api_addr: address,
+    cluster_addr: `https://127.0.0.1:${clusterPort}`,
+    listener: [{ tcp: plain }, ...(secure ? [{ tcp: secure }] : [])],
+  }
+  writeFileSync(config, JSON.stringify(settings))
   const log = join(home, 'log')
   let child: ChildProcess | undefined
   let rootToken = ''

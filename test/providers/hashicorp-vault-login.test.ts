@@ -67,12 +67,29 @@ t.test('a token is renewed before it ends, and at its last end there is a new lo
   await store.put(ref, MARKED)
   await sleep(3_000)
   t.equal(server.tokens.renewals >= 1 && logins(server), 1, 'renewed while nobody called')
-  for (let i = 0; i < 8; i++) {
+  for (let i = 0; i < 4; i++) {
     t.equal(await store.get(ref), MARKED)
     await sleep(500)
   }
   t.equal(logins(server), 2)
 })
+
+t.test('a login comes before the end that no renewal can move', async (t) => {
+  const { store, server } = await beginTrial(t, { method: 'approle', times: { ttl: 3, max: 3.7 } })
+  await store.check()
+  await sleep(2_700)
+  t.same([server.tokens.renewals, logins(server)], [1, 2])
+})
+
+t.test(
+  'a token in its last second, renewed by less than one, is not taken for one without end',
+  async (t) => {
+    const { store, server } = await beginTrial(t, { method: 'approle', times: { ttl: 2, max: 2 } })
+    await store.check()
+    await sleep(1_900)
+    t.same([server.tokens.renewals, logins(server)], [1, 2])
+  },
+)
 
 t.test('a token that cannot be renewed is replaced by a new login before it ends', async (t) => {
   const { store, server } = await beginTrial(t, { method: 'kubernetes', times: { ttl: 2, renewable: false } })

@@ -50,7 +50,7 @@ export class VaultTokens {
     if (!this.selfService) return refuse(403, '1 error occurred:\n\t* permission denied\n\n')
     const held = this.#tokens.get(token)!
     const seconds = (): number =>
-      held.endsAt === Infinity ? 0 : Math.ceil((held.endsAt - Date.now()) / 1000)
+      held.endsAt === Infinity ? 0 : Math.floor((held.endsAt - Date.now() + 50) / 1000)
     if (method === 'GET' && act === 'lookup-self')
       return ok({ data: { id: token, ttl: seconds(), renewable: renewable && this.times.ttl > 0 } })
     if (method !== 'POST' || act !== 'renew-self') return refuse(405, 'unsupported operation')

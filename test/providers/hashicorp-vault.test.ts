@@ -210,7 +210,11 @@ const FAULTS: [string, StoreFault, ForgedReply][] = [
     'unavailable',
     { status: 200, body: Buffer.from('{"data":{"data":{"value":"\xff"}}}', 'latin1') },
   ],
-  ['too much', 'rejected', { status: 200, body: `{"data":"${'x'.repeat(1_100_000)}"}` }],
+  [
+    'too much',
+    'rejected',
+    { status: 200, body: `{"data":{"data":{"value":"${'x'.repeat(1_100_000)}"},"metadata":{"version":1}}}` },
+  ],
   ['nothing', 'rejected', { status: 200, body: '{}' }],
   ['no value', 'rejected', { status: 200, body: '{"data":{"data":{},"metadata":{"version":1}}}' }],
   [
