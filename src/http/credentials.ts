@@ -43,8 +43,6 @@ const input = {
   purge_at: form.timestamp,
 }
 
-const valueOrLink = [{ required: ['value'] }, { required: ['link'] }]
-
 const exampleValue = { host: 'db.internal', port: 5432, username: 'reader', password: 'correct horse' }
 const exampleInput = { connector: 'source-postgres', value: exampleValue, labels: { team: 'orders' } }
 
@@ -53,13 +51,13 @@ export const credentialInputComponents: readonly Component[] = [
   {
     $id: 'NewCredential',
     ...form.closed({ name: form.credentialName, ...input }, ['name', 'connector']),
-    oneOf: valueOrLink,
+    description: 'With either a value or a link.',
     examples: [{ name: 'orders-db', ...exampleInput }],
   },
   {
     $id: 'CredentialInput',
     ...form.closed(input, ['connector']),
-    oneOf: valueOrLink,
+    description: 'With either a value or a link.',
     examples: [exampleInput],
   },
   {
@@ -271,6 +269,8 @@ export function credentialRoutes({ credentials }: { credentials: Credentials }):
 
 function toInput(body: InputBody): CredentialInput {
   const { connector, link, store, labels } = body
+  if (!link && !('value' in body)) throw invalid('/value', 'Either this or a link is required')
+  if (link && 'value' in body) throw invalid('/link', 'Only one of a value and a link can be kept')
   if (link && store !== undefined && store !== link.store)
     throw invalid('/store', 'A link names its store itself')
   const expiresAt = form.timeAt('/expires_at', body.expires_at)

@@ -98,8 +98,6 @@ function detailOf({ keyword, params }: SchemaFault): string {
     case 'minimum':
     case 'maximum':
       return `This must be ${params['comparison']} ${params['limit']}`
-    case 'oneOf':
-      return 'Exactly one of the documented alternatives is needed here'
     case 'uniqueItems':
       return 'Nothing may stand here twice'
     default:

@@ -21,6 +21,7 @@ export const storeMigrationComponents: readonly Component[] = [
       'from',
       'to',
     ]),
+    examples: [{ from: 'local', to: 'team-vault', dry_run: true }],
   },
   { $id: 'StoreMigrationStay', ...open(stay) },
   {
