@@ -10,7 +10,8 @@ alter table copies
   add column deleted_at timestamptz,
   add check (store <> 'local' or locator is null),
   add check (ref is null or locator is null);
-create index copies_by_store on copies (store, id) where store <> 'local';
+-- Which stores are in use, what lies where, and what a store migration takes next, without a look at the rows.
+create index copies_by_store on copies (store, state, id);
 
 -- What was read for a link's lease: the store's own name of the version, and when.
 alter table leases add column store_version text, add column read_at timestamptz;

@@ -230,7 +230,7 @@ export async function eventsIn(ground: TestGround, where: string): Promise<Audit
 export const someName = (): string => `n-${v7().slice(-12)}`
 
 /** Asks until the answer is true. */
-export async function eventually(claim: () => Promise<boolean>, withinMs = 2000): Promise<boolean> {
+export async function eventually(claim: () => Promise<boolean>, withinMs = 5000): Promise<boolean> {
   const until = performance.now() + withinMs
   for (;;) {
     if (await claim()) return true
