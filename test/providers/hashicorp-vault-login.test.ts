@@ -6,6 +6,9 @@ import { certificates, NO_OPENSSL } from './hashicorp-vault-certificates.ts'
 import type { VaultServer } from './hashicorp-vault-server.ts'
 import { beginTrial, openStore } from './hashicorp-vault-trial.ts'
 
+// They mostly wait, each at a server of its own.
+t.jobs = 6
+
 const PREFIX = { prefix: 'strongroom' }
 const logins = ({ requests }: VaultServer): number =>
   requests.filter((line) => line.endsWith('/login')).length

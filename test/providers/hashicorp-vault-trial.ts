@@ -20,7 +20,7 @@ export async function openStore(
 /** Starts a server and opens a store on it; who asks for it ends both. */
 export async function makeTrial(options: VaultServerOptions = {}): Promise<VaultTrial> {
   const server = await startVaultServer(options)
-  const timeoutMs = 1_000
+  const timeoutMs = 500
   const store = await openStore(server.settings, timeoutMs)
   const { valueBytesMax } = hashicorpVault
   return { ...server, server, store, prefix: 'strongroom', timeoutMs, valueBytesMax }
