@@ -95,6 +95,7 @@ export class GroupCommit<Ask, Answer> {
   }
 
   #start(): void {
+    if (this.#lanesFree === 0) return
     const now = performance.now()
     if (!this.#worthwhile(now)) return
     const batch: Waiting<Ask, Answer>[] = []
@@ -109,17 +110,28 @@ export class GroupCommit<Ask, Answer> {
     this.#lanesFree--
     this.#startedSize = batch.length
     this.#startedAt = now
-    void this.#run(batch).finally(() => {
+    void this.#run(batch, () => {
       this.#lanesFree++
-      if (this.#line.length > 0) this.#schedule()
+      if (this.#line.length > 0) this.#start()
     })
     if (this.#line.length > 0) this.#schedule()
   }
 
-  async #run(batch: Waiting<Ask, Answer>[]): Promise<void> {
+  // The lane is free as soon as the database has answered, and the next statement leaves before the answers are handed
+  // out: so the database works while Node opens and writes them.
+  async #run(batch: Waiting<Ask, Answer>[], freeLane: () => void): Promise<void> {
     const stopWatching = this.#refuseAtDeadlines(batch)
+    let holdsLane = true
+    const free = (): void => {
+      if (holdsLane) freeLane()
+      holdsLane = false
+    }
     try {
       const answers = await this.#options.commit(batch.map((waiting) => waiting.ask))
+      const othersWait = this.#line.length > 0
+      free()
+      // Whatever is sent goes out at the end of this turn, and all that follows an answer belongs to the same turn.
+      if (othersWait) await new Promise(setImmediate)
       for (const [index, { ask, resolve, gone }] of batch.entries()) {
         if (gone) this.#options.onLate(ask, answers[index]!)
         else resolve(answers[index]!)
@@ -132,10 +144,11 @@ export class GroupCommit<Ask, Answer> {
         for (const waiting of batch) waiting.reject(error)
       } else {
         // One of them is to blame, and nothing was written: each is tried alone, so that only that one fails.
-        for (const waiting of batch) if (!waiting.gone) await this.#run([waiting])
+        for (const waiting of batch) if (!waiting.gone) await this.#run([waiting], () => {})
       }
     } finally {
       stopWatching()
+      free()
     }
   }
 
