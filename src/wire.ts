@@ -55,6 +55,7 @@ const BY_INDEX = [
   'enable_seqscan=off',
   'enable_hashjoin=off',
   'enable_mergejoin=off',
+  'enable_memoize=off',
   'jit=off',
   'plan_cache_mode=force_generic_plan',
 ]

@@ -75,19 +75,14 @@ export async function selectLeases(
   return pageOf(rows.map(leaseOf), page.limit, (lease) => [lease.id])
 }
 
-/**
- * For each token, what shows that it is the one whose digest the ledger has: SHA-256 over `nonce` and its digest. A batch
- * shows the same token many times.
- */
-export function proofsOf(nonce: Buffer, tokens: readonly PresentedToken[]): Buffer[] {
-  const proofs = new Map<PresentedToken, Buffer>()
-  return tokens.map((token) => {
-    const known = proofs.get(token)
-    if (known) return known
-    const proof = hash('sha256', Buffer.concat([nonce, token.digest]), 'buffer')
-    proofs.set(token, proof)
-    return proof
-  })
+/** What shows that a token is the one whose digest the ledger has: SHA-256 over `nonce` and its digest. */
+export function proofOf(nonce: Buffer, token: PresentedToken): Buffer {
+  return hash('sha256', Buffer.concat([nonce, token.digest]), 'buffer')
+}
+
+/** PostgreSQL's array literal of credential names: none of their characters needs an escape, and `""` is an empty name. */
+export function namesLiteral(names: readonly string[]): string {
+  return `{"${names.join('","')}"}`
 }
 
 /** Judges requests for leases in their order, and writes nothing. */
@@ -107,15 +102,13 @@ export async function judge(
     text: JUDGE,
     values: [
       nonce,
+      asks.map((_ask, index) => index),
       asks.map((ask) => ask.token.id),
-      proofsOf(
-        nonce,
-        asks.map((ask) => ask.token),
-      ),
+      asks.map((ask) => proofOf(nonce, ask.token)),
       asks.map((ask) => ask.workspace),
-      asks.map((ask) => ask.credential),
       asks.map((ask) => ask.version),
       asks.map((ask) => ask.ttlSeconds ?? null),
+      asks.map((ask) => namesLiteral([ask.credential])),
     ],
   })
   return rows.map((row) => ({

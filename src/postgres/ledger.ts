@@ -1,6 +1,5 @@
 import type { AuditEvent, StreamHead } from '../core/audit.ts'
 import type { Call, Caller, PresentedToken } from '../core/calls.ts'
-import { randomBytes } from 'node:crypto'
 import type { ProblemCode } from '../core/errors.ts'
 import type { LeaseAsk, Ledger, LeaseVerdict, LinkNote, ResealCopies, RotationStep } from '../core/ledger.ts'
 import type { LedgerTransaction } from '../core/ledger-transaction.ts'
@@ -10,9 +9,11 @@ import { CallerOutdated } from '../core/ledger.ts'
 import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
 import { demandCaller, selectCaller } from './callers-sql.ts'
 import type { Connections } from './connections.ts'
-import { copyOf, selectCopy } from './copies-sql.ts'
+import { selectCopy } from './copies-sql.ts'
+import type { VerdictRow } from './lease-batch.ts'
+import { PLACE, requestColumns, verdictsOf } from './lease-batch.ts'
 import { GRANT } from './lease-sql.ts'
-import { judge, noteLinkReads, proofsOf, selectLease } from './leases-sql.ts'
+import { judge, noteLinkReads, selectLease } from './leases-sql.ts'
 import { transactionOn } from './transaction.ts'
 import type { Writers } from './writers.ts'
 import { selectRunningRelocation } from './relocations-sql.ts'
@@ -64,35 +65,25 @@ export class PostgresLedger implements Ledger {
   }
 
   async grantLeases(asks: readonly LeaseAsk[], deadlineAt: number): Promise<LeaseVerdict[]> {
-    const nonce = randomBytes(16)
-    const columns = [
-      asks.map((ask) => ask.token.id),
-      proofsOf(
-        nonce,
-        asks.map((ask) => ask.token),
-      ),
-      asks.map((ask) => ask.workspace),
-      asks.map((ask) => ask.credential),
-      asks.map((ask) => ask.version ?? null),
-      asks.map((ask) => ask.ttlSeconds ?? null),
-      asks.map((ask) => ask.leaseId),
-      asks.map(() => this.#newId()),
-      asks.map((ask) => ask.runId ?? null),
-      asks.map((ask) => ask.reason ?? null),
-      asks.map((ask) => ask.call.address),
-      asks.map((ask) => ask.call.requestId),
-      asks.map((ask) => ask.call.operation),
-    ]
+    const columns = requestColumns(asks)
     const rows = await this.#leaseWriters.statement(deadlineAt, async (client, stream) => {
-      const values = [stream.stream, stream.sequence, stream.hash, nonce, ...columns]
-      const answer = await client.query<VerdictRow>({ name: 'grant', text: GRANT, values })
-      const first = answer.rows[0]!
-      const recorded = answer.rows.some((row) => row.identity !== null)
-      if (recorded && first.head_sequence === null) throw new StreamTaken()
-      if (!recorded) return { result: answer.rows }
-      return { result: answer.rows, head: { sequence: first.head_sequence!, hash: first.head_hash! } }
+      const values = [stream.stream, stream.sequence, stream.hash, ...columns]
+      // Arrays, because an object for each row would be made only to be read once.
+      const { rows } = await client.query<VerdictRow>({
+        name: 'grant',
+        text: GRANT,
+        values,
+        rowMode: 'array',
+      })
+      if (!rows.some((row) => row[PLACE.identity] !== null)) return { result: rows }
+      const [sequence, hash] = rows.find((row) => row[PLACE.ordinal] === 0)!.slice(PLACE.head) as [
+        number | null,
+        Buffer,
+      ]
+      if (sequence === null) throw new StreamTaken()
+      return { result: rows, head: { sequence, hash } }
     })
-    return rows.map((row, index) => verdictOf(asks[index]!, row))
+    return verdictsOf(asks, rows)
   }
 
   async judgeAgain(
@@ -190,46 +181,3 @@ const JUDGEMENT_MS_MAX = 500
 const ROTATION_DEADLINE_MS = 30_000
 const FAIL_DEADLINE_MS = 5_000
 const PAGE_DEADLINE_MS = 60_000
-
-interface VerdictRow {
-  code: ProblemCode | null
-  in_workspace: boolean
-  identity: string | null
-  credential_id: string
-  connector: string
-  store: string
-  copy_version: number
-  superseded: boolean
-  copy_id: string
-  key_id: string | null
-  sealed: string | null
-  outside: string | null
-  issued_at: Date
-  expires_at: Date
-  ttl_seconds: number
-  head_sequence: number | null
-  head_hash: Buffer | null
-}
-
-function verdictOf(ask: LeaseAsk, row: VerdictRow): LeaseVerdict {
-  if (row.code !== null) return { granted: false, code: row.code, inWorkspace: row.in_workspace }
-  const lease: Lease = {
-    id: ask.leaseId,
-    workspace: ask.workspace,
-    credential: ask.credential,
-    credentialId: row.credential_id,
-    connector: row.connector,
-    version: row.copy_version,
-    identity: row.identity!,
-    runId: ask.runId,
-    reason: ask.reason,
-    state: 'active',
-    superseded: row.superseded,
-    issuedAt: row.issued_at,
-    expiresAt: row.expires_at,
-    ttlSeconds: row.ttl_seconds,
-  }
-  const { key_id: keyId, sealed, outside } = row
-  const copy = { id: row.copy_id, credentialId: row.credential_id, version: row.copy_version }
-  return { granted: true, lease, copy: copyOf({ ...copy, store: row.store, keyId, sealed, outside }) }
-}
