@@ -21,6 +21,9 @@ export interface Troubled {
 
 /** How the store is set up, where it matters. */
 export interface TroubledOptions {
+  name?: string
+  links?: Record<string, string[]>
+  valueBytesMax?: number
   limits?: Partial<StoreLimits>
   cacheSeconds?: number
   tuning?: Partial<StoreTuning>
@@ -32,12 +35,12 @@ export async function troubledStore(t: Test, options: TroubledOptions = {}): Pro
   const inner = await memory.open({ kept }, { prefix: 'strongroom', timeoutMs: 1_000 })
   const under = { kept, trouble: { onCall: undefined }, calls: [], inFlight: { now: 0, max: 0 }, events: [] }
   const store = new GuardedStore(inTrouble(inner, under), {
-    name: 'team-vault',
+    name: options.name ?? 'team-vault',
     provider: 'memory',
     prefix: 'strongroom',
-    links: {},
+    links: options.links ?? {},
     versionsKept: 10,
-    valueBytesMax: 32_768,
+    valueBytesMax: options.valueBytesMax ?? 32_768,
     limits: { concurrency: 8, timeoutMs: 1_000, ...options.limits },
     cacheSeconds: options.cacheSeconds ?? 300,
     onEvent: (event) => (under.events as StoreEvent[]).push(event),

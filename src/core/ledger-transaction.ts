@@ -195,8 +195,8 @@ export interface LedgerTransaction {
   dropSources(id: string, limit: number): Promise<number>
   /** How many copies are still to move, but for those that stay. */
   countToMove(relocation: Relocation): Promise<number>
-  /** Keeps and counts the copies of the route that stay because their credential is in another store migration. */
-  noteInOthers(relocation: Relocation): Promise<void>
+  /** Keeps and counts what stays on the route: links, and copies whose credential is in another store migration. */
+  noteStanding(relocation: Relocation): Promise<void>
 
   storeCopies(): Promise<StoreCopies[]>
   /** Whether the ledger is where its external copies belong; the first to ask settles that. */

@@ -103,7 +103,7 @@ export function transactionOn(
     pointBack: (relocation, limit) => moves.pointBack(client, relocation, limit),
     dropSources: (id, limit) => moves.dropSources(client, id, limit),
     countToMove: (relocation) => moves.countToMove(client, relocation),
-    noteInOthers: (relocation) => moves.noteInOthers(client, relocation),
+    noteStanding: (relocation) => moves.noteStanding(client, relocation),
 
     storeCopies: () => copies.selectStoreCopies(client),
     home: () => home.selectHome(client),
