@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import { memory } from '../providers/memory.ts'
 import type { LinkReader, SecretStore } from '../src/core/secret-store.ts'
 import type { StoreCall } from '../src/core/stores.ts'
-import { GuardedStore, type StoreTuning } from '../src/guarded-store.ts'
+import { GuardedStore, type GuardedStoreOptions, type StoreTuning } from '../src/guarded-store.ts'
 import type { ProviderCall, StoreEvent, StoreLimits } from '../src/store-efforts.ts'
 
 /** The provider `memory` with trouble in the tester's hand. */
@@ -24,6 +24,10 @@ export interface TroubledOptions {
   limits?: Partial<StoreLimits>
   cacheSeconds?: number
   tuning?: Partial<StoreTuning>
+  /** What the core sees of it. */
+  seen?: Partial<
+    Pick<GuardedStoreOptions, 'name' | 'prefix' | 'links' | 'versionsKept' | 'valueBytesMax' | 'segment'>
+  >
 }
 
 /** A guarded store whose provider gets into trouble on demand; closed with the test. */
@@ -38,6 +42,7 @@ export async function troubledStore(t: Test, options: TroubledOptions = {}): Pro
     links: {},
     versionsKept: 10,
     valueBytesMax: 32_768,
+    ...options.seen,
     limits: { concurrency: 8, timeoutMs: 1_000, ...options.limits },
     cacheSeconds: options.cacheSeconds ?? 300,
     onEvent: (event) => (under.events as StoreEvent[]).push(event),
