@@ -5,6 +5,7 @@ import type { LinkReader, SecretStore } from '../src/core/secret-store.ts'
 import type { StoreCall } from '../src/core/stores.ts'
 import { GuardedStore, type GuardedStoreOptions, type StoreTuning } from '../src/guarded-store.ts'
 import type { ProviderCall, StoreEvent, StoreLimits } from '../src/store-efforts.ts'
+import { altered } from './conformance/troubled-store.ts'
 
 /** The provider `memory` with trouble in the tester's hand. */
 export interface Troubled {
@@ -19,11 +20,15 @@ export interface Troubled {
   events: StoreEvent[]
 }
 
+type Provider = SecretStore & LinkReader
+
 /** How the store is set up, where it matters. */
 export interface TroubledOptions {
   limits?: Partial<StoreLimits>
   cacheSeconds?: number
   tuning?: Partial<StoreTuning>
+  /** What the provider does otherwise. */
+  alter?: (inner: Provider) => Partial<Provider>
   /** What the core sees of it. */
   seen?: Partial<
     Pick<GuardedStoreOptions, 'name' | 'prefix' | 'links' | 'versionsKept' | 'valueBytesMax' | 'segment'>
@@ -35,7 +40,8 @@ export async function troubledStore(t: Test, options: TroubledOptions = {}): Pro
   const kept = new Map<string, string>()
   const inner = await memory.open({ kept }, { prefix: 'strongroom', timeoutMs: 1_000 })
   const under = { kept, trouble: { onCall: undefined }, calls: [], inFlight: { now: 0, max: 0 }, events: [] }
-  const store = new GuardedStore(inTrouble(inner, under), {
+  const provider = options.alter ? altered(inner, options.alter(inner)) : inner
+  const store = new GuardedStore(inTrouble(provider, under), {
     name: 'team-vault',
     provider: 'memory',
     prefix: 'strongroom',
@@ -52,10 +58,7 @@ export async function troubledStore(t: Test, options: TroubledOptions = {}): Pro
   return { ...under, store }
 }
 
-function inTrouble(
-  store: SecretStore & LinkReader,
-  under: Omit<Troubled, 'store'>,
-): SecretStore & LinkReader {
+function inTrouble(store: Provider, under: Omit<Troubled, 'store'>): Provider {
   const through = async <T>(call: ProviderCall, what: string, act: () => Promise<T>): Promise<T> => {
     under.calls.push(`${call} ${what}`.trim())
     under.inFlight.max = Math.max(under.inFlight.max, ++under.inFlight.now)
