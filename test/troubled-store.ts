@@ -13,7 +13,7 @@ export interface Troubled {
   kept: Map<string, string>
   /** Awaited before the provider acts: may throw, wait, or never end. */
   trouble: { onCall: ((call: ProviderCall, what: string) => unknown) | undefined }
-  /** What reached the provider, as `call what`. */
+  /** What reached the provider, as `call what`; a delete without a recovery window ends in `for good`. */
   calls: string[]
   inFlight: { now: number; max: number }
   events: StoreEvent[]
@@ -21,6 +21,7 @@ export interface Troubled {
 
 /** How the store is set up, where it matters. */
 export interface TroubledOptions {
+  name?: string
   limits?: Partial<StoreLimits>
   cacheSeconds?: number
   tuning?: Partial<StoreTuning>
@@ -32,7 +33,7 @@ export async function troubledStore(t: Test, options: TroubledOptions = {}): Pro
   const inner = await memory.open({ kept }, { prefix: 'strongroom', timeoutMs: 1_000 })
   const under = { kept, trouble: { onCall: undefined }, calls: [], inFlight: { now: 0, max: 0 }, events: [] }
   const store = new GuardedStore(inTrouble(inner, under), {
-    name: 'team-vault',
+    name: options.name ?? 'team-vault',
     provider: 'memory',
     prefix: 'strongroom',
     links: {},
@@ -65,7 +66,8 @@ function inTrouble(
     put: (ref, value) => through('put', ref, () => store.put(ref, value)),
     get: (ref) => through('get', ref, () => store.get(ref)),
     read: (locator) => through('read', locator.toString(), () => store.read(locator)),
-    delete: (ref, forGood) => through('delete', ref, () => store.delete(ref, forGood)),
+    delete: (ref, forGood) =>
+      through('delete', forGood ? `${ref} for good` : ref, () => store.delete(ref, forGood)),
     check: () => through('check', '', () => store.check()),
     close: () => through('close', '', () => store.close()),
   }
