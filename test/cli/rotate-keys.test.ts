@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { RotationClient } from '../../src/cli/rotation-client.ts'
 import type { Run } from '../../src/cli/rotation-client.ts'
-import { Pace, startProgress } from '../../src/cli/rotation-progress.ts'
+import { rotationView } from '../../src/cli/rotation-progress.ts'
+import { Pace, startProgress } from '../../src/cli/run-progress.ts'
 import { ServiceClient } from '../../src/cli/service-client.ts'
 import { FernetKey } from '../../src/core/fernet.ts'
 import { Keyring, parseKeyLines } from '../../src/core/keyring.ts'
@@ -276,7 +277,7 @@ for (const args of [
 }
 
 t.test('the speed is that of the last looks, and what is left follows from it', async (t) => {
-  const pace = new Pace()
+  const pace = new Pace(rotationView)
   t.match(pace.lineOf(running, 0), { rate_per_second: 0 })
   t.match(pace.lineOf({ ...running, moved: 300 }, 2000), { rate_per_second: 100, left_seconds: 7 })
   for (let second = 3; second < 20; second++) pace.lineOf({ ...running, moved: 300 }, second * 1000)
@@ -289,7 +290,8 @@ t.test('on a terminal there is a bar with rate, time left and failures', async (
   let drawn = ''
   const screen = { isTTY: true, columns: 100, write: (text: string) => ((drawn += text), true) }
   const { terminal, out } = fakeTerminal()
-  const progress = await startProgress({ ...terminal, screen: screen as unknown as NodeJS.WriteStream })
+  const onScreen = { ...terminal, screen: screen as unknown as NodeJS.WriteStream }
+  const progress = await startProgress(onScreen, rotationView)
   progress.show(running)
   await new Promise((resolve) => setTimeout(resolve, 150))
   progress.show({ ...running, moved: 500, failed: 2 })
