@@ -153,7 +153,7 @@ async function demandSealingKey(client: Client, keyId: string): Promise<void> {
 
 async function demandRunning(client: Client, { id, heading }: Relocation, moved: number): Promise<void> {
   const { rowCount } = await client.query(
-    `update store_migrations set moved = moved + case when heading = 'back' then -$3 else $3 end::bigint
+    `update store_migrations set moved = moved + case when heading = 'back' then -$3::bigint else $3::bigint end
      where id = $1 and state = 'running' and heading = $2`,
     [id, heading, moved],
   )
