@@ -8,6 +8,7 @@ import {
   type Command,
   type Terminal,
 } from './command.ts'
+import { listCopies } from './copy-list.ts'
 import { addKey, linesOf } from './keys-file.ts'
 import type { KeyAnswer, Run } from './rotation-client.ts'
 import { processesOf, RotationClient } from './rotation-client.ts'
@@ -164,10 +165,7 @@ async function report(
       terminal.err(
         `The rotation has ended, but not at zero: ${counts}. No key may go. No key opens these copies:\n`,
       )
-      for (const { workspace, credential, version, code } of failures)
-        terminal.err(`  ${oneLine(`${workspace}/${credential} version ${version}: ${code}`)}\n`)
-      if (failed > failures.length)
-        terminal.err(`  and ${failed - failures.length} more: audit events with the action rotation:move\n`)
+      listCopies(terminal, failures, failed, ': audit events with the action rotation:move')
       return ExitCode.failed
     case 'done': {
       terminal.err(`Done in ${durationText(secondsOf(run))}: ${counts}.\n`)

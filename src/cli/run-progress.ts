@@ -17,8 +17,8 @@ export interface RunView<Run extends LongRun> {
   last(run: Run): object
   /** How many copies there are, and how many of them nobody needs to look at again. */
   copies(run: Run): { total: number; done: number }
-  /** Copies a second of one that has ended, on average. */
-  average(run: Run): number
+  /** Copies a second of one that has ended, on average; undefined where nobody can tell. */
+  average(run: Run): number | undefined
   /** What the bar says besides. */
   notes(run: Run): string
 }
@@ -50,9 +50,8 @@ const FORMAT = '{bar} {percentage}%  {value} of {total} copies  {rate}  {left}  
 
 /** What each line says of the speed. */
 export interface Speed {
-  /** Copies; of a run that has ended, on average. */
-  rate_per_second: number
-  /** Left out where nobody can tell. */
+  /** Copies; of a run that has ended, on average. Both are left out where nobody can tell. */
+  rate_per_second?: number
   left_seconds?: number
 }
 
@@ -70,8 +69,11 @@ export class Pace<Run extends LongRun> {
   /** @param now In milliseconds. */
   lineOf(run: Run, now = performance.now()): Speed {
     const line = this.#view.line(run)
-    if (run.state !== 'running')
-      return { ...line, rate_per_second: Math.round(this.#view.average(run)), ...this.#view.last(run) }
+    if (run.state !== 'running') {
+      const average = this.#view.average(run)
+      const rate = average !== undefined && { rate_per_second: Math.round(average) }
+      return { ...line, ...rate, ...this.#view.last(run) }
+    }
     const { total, done } = this.#view.copies(run)
     this.#looks.push({ at: now, done })
     if (this.#looks.length > LOOKS_MAX) this.#looks.shift()
@@ -85,7 +87,7 @@ export class Pace<Run extends LongRun> {
 function draw<Run extends LongRun>(bar: SingleBar, view: RunView<Run>, run: Run, line: Speed): void {
   const { total, done } = view.copies(run)
   const words = {
-    rate: `${line.rate_per_second}/s`,
+    rate: line.rate_per_second === undefined ? '' : `${line.rate_per_second}/s`,
     left: line.left_seconds === undefined ? '' : `${durationText(line.left_seconds)} left`,
     notes: view.notes(run),
   }

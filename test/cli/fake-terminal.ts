@@ -10,6 +10,7 @@ export function fakeTerminal() {
     err: (text) => void (err += text),
     input: async () => Buffer.alloc(0),
     inputIsTyped: false,
+    ask: async () => '',
     screen: undefined,
     style: (_format, text) => text,
     onSignal(callback) {
