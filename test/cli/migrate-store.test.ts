@@ -55,13 +55,14 @@ async function lying(): Promise<Record<string, string>> {
 const allIn = (store: string) => Object.fromEntries(Object.keys(values).map((name) => [name, store]))
 
 /** The command in this process; with an answer, on a terminal. */
-async function migrate(args: string[], answer?: string) {
+async function migrate(args: string[], answer?: string, onLine = (): void => undefined) {
   const { terminal, out, err } = fakeTerminal()
   let drawn = ''
   const asked: string[] = []
   const screen = { isTTY: true, columns: 120, write: (text: string) => ((drawn += text), true) }
   const typed = {
     ...terminal,
+    out: (text: string) => (terminal.out(text), onLine()),
     inputIsTyped: answer !== undefined,
     screen: answer === undefined ? undefined : (screen as unknown as NodeJS.WriteStream),
     ask: async (question: string) => (asked.push(question), answer!),
@@ -79,6 +80,8 @@ t.test('--dry-run shows what would move, tries the target, and begins nothing', 
   t.equal(lines.length, 1)
   const groups = [{ workspace: 'acme', connector: 'source-postgres', copies: 3 }]
   t.match(lines[0].plan, { from: 'local', to: 'team-vault', copies: 3, seconds: 1, groups, stays: [] })
+  // Each value is 21 bytes; of a token only the length is known, and that goes by blocks of 16.
+  t.ok(Math.abs(lines[0].plan.bytes - 63) <= 3 * 9, `${lines[0].plan.bytes} is about 63`)
   t.match(err, /^3 copies, about \d+ bytes, move from local to team-vault, in at least 1 s under its limit/)
   t.match(err, /\n {2}acme {2}source-postgres {2}3 copies {2}about \d+ bytes\n/)
   t.match(err, /\nteam-vault has taken a trial value, given it back and deleted it\.\n$/)
@@ -113,7 +116,7 @@ t.test('on a terminal there is a bar, and a rollback points everything back', as
   const [, id] = /--rollback (\S+) /.exec(err)!
   const back = await migrate(['--rollback', id!])
   t.equal(back.code, 0)
-  t.match(back.lines.at(-1), { id, state: 'rolled_back', heading: 'back', failures: [] })
+  t.match(back.lines.at(-1), { id, state: 'rolled_back', heading: 'back', moved: 0, failures: [] })
   t.type(back.lines.at(-1).duration_seconds, 'number')
   t.match(back.err, /^Rolled back in \d+ s: what was moved is read from local again\.\n/)
   t.strictSame(await lying(), allIn('local'))
@@ -222,7 +225,9 @@ t.test(
     t.match(await migrations.read(id!), { state: 'running' })
     await t.rejects(migrate([...TO_LOCAL, '--yes']), { message: `--follow ${id}, or --cancel it` })
 
-    const following = migrate(['--follow', id!])
+    const looking = Promise.withResolvers<undefined>()
+    const following = migrate(['--follow', id!], undefined, () => looking.resolve(undefined))
+    await looking.promise
     const ended = service.end('SIGKILL')
     letGo()
     await ended
