@@ -26,3 +26,10 @@ export function fakeTerminal() {
     listening: () => told !== undefined,
   }
 }
+
+/** A screen that remembers what was drawn. */
+export function fakeScreen(columns = 120) {
+  let drawn = ''
+  const screen = { isTTY: true, columns, write: (text: string) => ((drawn += text), true) }
+  return { screen: screen as unknown as NodeJS.WriteStream, drawn: () => drawn }
+}

@@ -8,7 +8,7 @@ import { ServiceClient } from '../../src/cli/service-client.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { startService, temporaryDirectory } from '../chaos/service-process.ts'
 import { startVaultServer } from '../providers/hashicorp-vault-server.ts'
-import { fakeTerminal } from './fake-terminal.ts'
+import { fakeScreen, fakeTerminal } from './fake-terminal.ts'
 import { runStrongroom } from './run-strongroom.ts'
 
 const vault = await startVaultServer()
@@ -57,19 +57,18 @@ const allIn = (store: string) => Object.fromEntries(Object.keys(values).map((nam
 /** The command in this process; with an answer, on a terminal. */
 async function migrate(args: string[], answer?: string, onLine = (): void => undefined) {
   const { terminal, out, err } = fakeTerminal()
-  let drawn = ''
+  const { screen, drawn } = fakeScreen()
   const asked: string[] = []
-  const screen = { isTTY: true, columns: 120, write: (text: string) => ((drawn += text), true) }
   const typed = {
     ...terminal,
     out: (text: string) => (terminal.out(text), onLine()),
     inputIsTyped: answer !== undefined,
-    screen: answer === undefined ? undefined : (screen as unknown as NodeJS.WriteStream),
+    screen: answer === undefined ? undefined : screen,
     ask: async (question: string) => (asked.push(question), answer!),
   }
   const code = await command.run(args, typed, async () => ({ admin }))
   const lines = out().split('\n').filter(Boolean)
-  return { code, lines: lines.map((line) => JSON.parse(line)), err: err(), drawn, asked }
+  return { code, lines: lines.map((line) => JSON.parse(line)), err: err(), drawn: drawn(), asked }
 }
 const TO_VAULT = ['--from', 'local', '--to', 'team-vault']
 const TO_LOCAL = ['--from', 'team-vault', '--to', 'local']
