@@ -193,6 +193,15 @@ t.test('a target that is denied fails the plan, is named, and nothing is begun',
   t.match((await migrations.unfinished()).length, 0)
 })
 
+t.test('when the target dies, a rollback does not need it', async (t) => {
+  const moved = await migrate([...TO_VAULT, '--workspace', 'globex', '--yes'])
+  await vault.suffer('refuse-connections')
+  const { code, lines } = await migrate(['--rollback', moved.lines.at(-1).id])
+  await vault.recover()
+  t.match({ code, report: lines.at(-1) }, { code: 0, report: { state: 'rolled_back', failures: [] } })
+  t.strictSame(await lying(), allIn('local'))
+})
+
 /** Holds up every put but the trial's until it is let go. */
 function heldUp(): () => void {
   const { promise, resolve } = Promise.withResolvers<undefined>()
