@@ -24,8 +24,10 @@ const COLUMNS = `m.id, m.state, m.heading, m.from_store as "from", m.to_store as
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const UNIQUE_RUNNING = 'store_migrations_running'
 
-// What a Fernet token holds besides the value: version, time, IV, HMAC, the line with its place, half a block of padding.
-const TOKEN_OVERHEAD = 1 + 8 + 16 + 32 + 115 + 8
+// What a Fernet token holds besides the value: version, time, IV, HMAC, half a block of padding, and the line with its
+// place: two ids, three slashes and the line break beside the workspace's name and the version's number.
+const TOKEN_OVERHEAD = 1 + 8 + 16 + 32 + 8 + 2 * 36 + 4
+const VALUE_BYTES = `octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD} - octet_length(w.name) - length(k.version::text)`
 
 /** Readable copies `k` of credentials `c` in workspaces `w` that lie where the route begins; `$1` and `$2` are its own. */
 export const ON_ROUTE = `k.store = $1 and k.state in ('current', 'kept') and ($2::text[] is null or w.name = any ($2))`
@@ -39,9 +41,9 @@ export async function planRelocation(
   const { rows } = await client.query(
     `select workspace, connector, reason, count(*) as copies, sum(bytes)::bigint as bytes from (
        select w.name as workspace, c.connector,
-         case when k.token is not null then greatest(octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD}, 2) end as bytes,
+         case when k.token is not null then greatest(${VALUE_BYTES}, 2) end as bytes,
          case when k.locator is not null then 'link' when m.migration_id is not null then 'other_migration'
-           when octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD} > $3 then 'too_large' end as reason
+           when ${VALUE_BYTES} > $3 then 'too_large' end as reason
        from copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
          left join store_migration_members m on m.credential_id = c.id
        where ${ON_ROUTE}
