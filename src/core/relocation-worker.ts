@@ -22,6 +22,8 @@ export interface RelocationWorkerOptions {
 
 const STEP_MS = 30_000
 const POINTED_AT_ONCE = 500
+const CLAIMS_PER_LANE = 4
+const ROUND_MS = 2_000
 const PATIENCE_MS = { least: 100, most: 5_000 }
 const BUSY_REST_MS = 50
 
@@ -88,29 +90,44 @@ export class RelocationWorker {
   async #moveSome(relocation: Relocation): Promise<number> {
     const { batch, claimSeconds } = this.#options
     const name = (workspace: string) => this.#carrier.name(relocation, workspace)
-    const claims = await this.#transaction((tx) =>
-      tx.claimCopies(relocation, { claimSeconds, limit: batch, name }),
-    )
+    // A few for each lane: what a slow store cannot take in time would be named for nothing.
+    const limit = Math.min(batch, this.#lanes.now * CLAIMS_PER_LANE)
+    const claims = await this.#transaction((tx) => tx.claimCopies(relocation, { claimSeconds, limit, name }))
     // Whoever claims them next must not meet a put of ours that is still under way.
     const until = performance.now() + (claimSeconds * 1000) / 2
-    let left = claims
-    while (left.length > 0 && performance.now() < until && !this.#stopped) {
-      const outcomes = await this.#carryAll(relocation, left)
-      await this.#settle(relocation, outcomes)
-      left = outcomes.filter(({ result }) => 'later' in result).map(({ claim }) => claim)
-      await this.#takeTime(relocation, outcomes)
-      if (left.length > 0 && (await this.#ledger.runningRelocation())?.id !== relocation.id) break
+    let left: readonly Claim[] = claims
+    try {
+      while (left.length > 0 && performance.now() < until && !this.#stopped) {
+        const outcomes = await this.#carrySome(relocation, left, until)
+        await this.#settle(relocation, outcomes)
+        const ended = new Set(outcomes.filter(({ result }) => !('later' in result)).map(({ claim }) => claim))
+        left = left.filter((claim) => !ended.has(claim))
+        await this.#takeTime(relocation, outcomes)
+        if (left.length > 0 && !(await this.#isAskedFor(relocation))) break
+      }
+    } finally {
+      // Whatever went wrong: else nobody could take these before the claims have run out.
+      if (left.length > 0) await this.#release(left)
     }
-    if (left.length > 0) await this.#release(left)
     return claims.length
   }
 
-  async #carryAll(relocation: Relocation, claims: readonly Claim[]): Promise<CarryOutcome[]> {
+  async #isAskedFor({ id, heading }: Relocation): Promise<boolean> {
+    const running = await this.#ledger.runningRelocation()
+    return running?.id === id && running.heading === heading
+  }
+
+  /** At least one in each lane, and no more than there is time for: what is carried must be switched, and orders heard. */
+  async #carrySome(relocation: Relocation, claims: readonly Claim[], until: number): Promise<CarryOutcome[]> {
     const waiting = [...claims]
     const outcomes: CarryOutcome[] = []
+    const roundUntil = Math.min(until, performance.now() + ROUND_MS)
     const lane = async (): Promise<void> => {
-      for (let claim = waiting.shift(); claim; claim = waiting.shift())
+      let claim = waiting.shift()
+      while (claim) {
         outcomes.push({ claim, result: await this.#carrier.carry(relocation, claim, call()) })
+        claim = performance.now() < roundUntil ? waiting.shift() : undefined
+      }
     }
     await Promise.all(Array.from({ length: this.#lanes.now }, lane))
     return outcomes
@@ -148,7 +165,8 @@ export class RelocationWorker {
     ).length
     if (throttled > 0) await this.#transaction((tx) => tx.countThrottled(relocation.id, throttled))
     const now = performance.now()
-    if (late.length < outcomes.length) this.#troubledSince = undefined
+    // Who asks for patience is there: only a store that is out of reach is given up.
+    if (late.length < outcomes.length || throttled > 0) this.#troubledSince = undefined
     else this.#troubledSince ??= now
     if (this.#troubledSince !== undefined && now - this.#troubledSince > this.#options.giveUpMs)
       await this.#giveUp(relocation, late)
@@ -160,8 +178,11 @@ export class RelocationWorker {
   async #giveUp(relocation: Relocation, late: readonly CarryOutcome[]): Promise<void> {
     this.#troubledSince = undefined
     await this.#transaction(async (tx) => {
+      const { id, heading } = relocation
+      const now = await tx.relocation(id, true)
+      if (now?.state !== 'running' || now.heading !== heading) return
       await recordStays(tx, relocation, late)
-      await end(tx, relocation, 'failed')
+      await end(tx, (await tx.relocation(id))!, 'failed')
     })
   }
 
@@ -175,9 +196,11 @@ export class RelocationWorker {
       const relocation = await tx.relocation(id, true)
       if (relocation?.state !== 'running' || relocation.heading !== heading) return true
       if ((await tx.countToMove(relocation)) > 0) return false
-      if (heading === 'over') await tx.noteInOthers(relocation)
+      if (heading === 'over') await tx.noteStanding(relocation)
+      // What failed on the way over stands in the report of a finalized one; its sources are dropped all the same.
+      const failed = relocation.failed > 0 && heading !== 'closing'
       const whole = heading === 'over' ? 'done' : heading === 'back' ? 'rolled_back' : 'finalized'
-      await end(tx, (await tx.relocation(id))!, relocation.failed > 0 ? 'failed' : whole)
+      await end(tx, (await tx.relocation(id))!, failed ? 'failed' : whole)
       return true
     })
   }

@@ -137,18 +137,16 @@ export async function selectVersions(
 const DROP = `update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null`
 
 /**
- * A kept version is gone for good, the source of a store migration with it.
+ * A kept version is gone for good, with it what a store migration has of it: a source, or a copy that it writes.
  *
  * @returns Whether it was kept until now.
  */
 export async function dropVersion(client: Client, credentialId: string, version: number): Promise<boolean> {
-  const text = `${DROP}, for_good = true where credential_id = $1 and version = $2 and state in ('kept', 'source')`
-  const { rowCount } = await client.query(text, [credentialId, version])
-  await client.query('delete from versions where credential_id = $1 and version = $2', [
-    credentialId,
-    version,
-  ])
-  return rowCount! > 0
+  const text = `${DROP}, for_good = true where credential_id = $1 and version = $2
+    and (state in ('kept', 'source') or state = 'pending' and migration_id is not null)`
+  await client.query(text, [credentialId, version])
+  const kept = 'delete from versions where credential_id = $1 and version = $2'
+  return (await client.query(kept, [credentialId, version])).rowCount! > 0
 }
 
 /** Every copy of a credential is gone for good, also what was dropped before and is not destroyed yet. */

@@ -26,7 +26,10 @@ const routeValues = (relocation: Relocation): unknown[] => [
   relocation.id,
 ]
 
-/** Takes the next copies that nobody else has taken lately, and names the copies that are to replace them. */
+/**
+ * Takes the next copies that nobody else has taken lately, and names the copies that are to replace them. Their
+ * credentials are held meanwhile: a purge that comes next sees what was named.
+ */
 export async function claimCopies(
   client: Client,
   relocation: Relocation,
@@ -42,7 +45,7 @@ export async function claimCopies(
       where ${TO_MOVE[heading]} and not exists (
         select from copies p where p.credential_id = k.credential_id and p.version = k.version and p.state = 'pending'
           and p.migration_id = $3 and p.named_at > now() - make_interval(secs => $4))
-      order by k.id limit $5 for update of k skip locked`,
+      order by k.id limit $5 for update of k skip locked for key share of c skip locked`,
     values: [...routeValues(relocation), claimSeconds, limit],
   })
   if (rows.length === 0) return []
@@ -130,8 +133,8 @@ export async function switchCopies(
       to,
     ],
   })
-  // What goes back the long way was written since, and was never counted as moved.
-  await demandRunning(client, relocation, relocation.heading === 'back' ? 0 : rows.length)
+  // What has no source to point back at was not counted as moved.
+  await demandRunning(client, relocation, relocation.heading === 'over' ? rows.length : 0)
   return rows.map(({ id }) => id)
 }
 
@@ -154,7 +157,7 @@ async function demandSealingKey(client: Client, keyId: string): Promise<void> {
 
 async function demandRunning(client: Client, { id, heading }: Relocation, moved: number): Promise<void> {
   const { rowCount } = await client.query(
-    `update store_migrations set moved = moved + case when heading = 'back' then -$3::bigint else $3::bigint end
+    `update store_migrations set moved = greatest(moved + $3::bigint, 0)
      where id = $1 and state = 'running' and heading = $2`,
     [id, heading, moved],
   )
@@ -197,7 +200,7 @@ export async function pointBack(client: Client, relocation: Relocation, limit: n
   const ids = sources.rows.map(({ id }) => id)
   const held = await holdCredentials(client, ids)
   const { rows } = await client.query(POINT_BACK, [ids, relocation.id, held, relocation.from])
-  await demandRunning(client, relocation, rows[0].pointed)
+  await demandRunning(client, relocation, -rows[0].pointed)
   return rows[0].pointed
 }
 
@@ -226,13 +229,14 @@ export async function countToMove(client: Client, relocation: Relocation): Promi
   return rows[0].copies + (heading === 'back' ? sources.rows[0].sources : 0)
 }
 
-/** Keeps and counts the copies of the route that stay because their credential is in another store migration. */
-export async function noteInOthers(client: Client, relocation: Relocation): Promise<void> {
+/** Keeps and counts what stays on the route: links, and copies whose credential is in another store migration. */
+export async function noteStanding(client: Client, relocation: Relocation): Promise<void> {
   await client.query(
     `with others as (
        insert into store_migration_stays (migration_id, copy_id, workspace, credential, version, code, failed)
-       select $3, k.id, w.name, c.name, k.version, 'other_migration', false
-       from ${JOINED} where ${ON_ROUTE} and k.locator is null and m.migration_id <> $3
+       select $3, k.id, w.name, c.name, k.version,
+         case when k.locator is null then 'other_migration' else 'link' end, false
+       from ${JOINED} where ${ON_ROUTE} and (k.locator is not null or m.migration_id <> $3)
        on conflict do nothing returning copy_id
      )
      update store_migrations set skipped = skipped + (select count(*) from others) where id = $3`,

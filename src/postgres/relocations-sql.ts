@@ -41,7 +41,7 @@ export async function planRelocation(
   const { rows } = await client.query(
     `select workspace, connector, reason, count(*) as copies, sum(bytes)::bigint as bytes from (
        select w.name as workspace, c.connector,
-         greatest(${VALUE_BYTES}, 2) as bytes,
+         case when k.token is not null then greatest(${VALUE_BYTES}, 2) end as bytes,
          case when k.locator is not null then 'link' when m.migration_id is not null then 'other_migration'
            when ${VALUE_BYTES} > $3 then 'too_large' end as reason
        from copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
@@ -124,12 +124,14 @@ export async function selectRunningRelocation(client: Client): Promise<Relocatio
   return rows[0] && relocationOf(rows[0])
 }
 
-/** Sets it running again; what had failed is tried anew. @returns false where another runs */
+/** Sets it running again; what had failed is tried anew, unless it only closes. @returns false where another runs */
 export async function runRelocation(client: Client, id: string, heading: Heading): Promise<boolean> {
   await client.query('savepoint run')
   try {
     await client.query(
-      `update store_migrations set state = 'running', heading = $2, failed = 0, skipped = 0, finished_at = null
+      `update store_migrations set state = 'running', heading = $2, finished_at = null,
+         failed = case when $2 = 'closing' then failed else 0 end,
+         skipped = case when $2 = 'closing' then skipped else 0 end
        where id = $1`,
       [id, heading],
     )
@@ -138,7 +140,8 @@ export async function runRelocation(client: Client, id: string, heading: Heading
     await client.query('rollback to savepoint run')
     return false
   }
-  await client.query('delete from store_migration_stays where migration_id = $1', [id])
+  if (heading !== 'closing')
+    await client.query('delete from store_migration_stays where migration_id = $1', [id])
   return true
 }
 

@@ -75,7 +75,7 @@ export function transactionOn(
     forgetCopies: (graceSeconds, limit) => sweep.deleteCopies(client, graceSeconds, limit),
     takeDropped: (graceSeconds, limit) => sweep.takeDropped(client, graceSeconds, limit),
     dueCopies: (graceSeconds, limit) => sweep.selectDue(client, graceSeconds, limit),
-    noteDeleted: (ids, graceSeconds) => sweep.noteDeleted(client, ids, graceSeconds),
+    noteDeleted: (copy, graceSeconds) => sweep.noteDeleted(client, copy, graceSeconds),
     forgetLeases: (retentionSeconds, limit) => sweep.deleteLeases(client, retentionSeconds, limit),
     forgetRevocations: (retentionSeconds) => sweep.deleteRevocations(client, retentionSeconds),
     touch: (credentialIds, tokenIds) => sweep.touch(client, credentialIds, tokenIds),
@@ -103,7 +103,7 @@ export function transactionOn(
     pointBack: (relocation, limit) => moves.pointBack(client, relocation, limit),
     dropSources: (id, limit) => moves.dropSources(client, id, limit),
     countToMove: (relocation) => moves.countToMove(client, relocation),
-    noteInOthers: (relocation) => moves.noteInOthers(client, relocation),
+    noteStanding: (relocation) => moves.noteStanding(client, relocation),
 
     storeCopies: () => copies.selectStoreCopies(client),
     home: () => home.selectHome(client),
