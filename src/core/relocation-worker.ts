@@ -182,7 +182,7 @@ export class RelocationWorker {
       const now = await tx.relocation(id, true)
       if (now?.state !== 'running' || now.heading !== heading) return
       await recordStays(tx, relocation, late)
-      await end(tx, (await tx.relocation(id))!, 'failed')
+      await end(tx, id, 'failed')
     })
   }
 
@@ -200,7 +200,7 @@ export class RelocationWorker {
       // What failed on the way over stands in the report of a finalized one; its sources are dropped all the same.
       const failed = relocation.failed > 0 && heading !== 'closing'
       const whole = heading === 'over' ? 'done' : heading === 'back' ? 'rolled_back' : 'finalized'
-      await end(tx, (await tx.relocation(id))!, failed ? 'failed' : whole)
+      await end(tx, id, failed ? 'failed' : whole)
       return true
     })
   }
@@ -253,11 +253,11 @@ async function recordStays(
 /** Ends a run, and records what it did. */
 async function end(
   tx: LedgerTransaction,
-  relocation: Relocation,
+  id: string,
   state: 'done' | 'failed' | 'rolled_back' | 'finalized',
 ): Promise<void> {
-  await tx.endRelocation(relocation.id, state)
-  const { id, from, to, total, moved, skipped, failed } = relocation
+  await tx.endRelocation(id, state)
+  const { from, to, total, moved, skipped, failed } = (await tx.relocation(id))!
   const detail = JSON.stringify({ store_migration: id, state, from, to, total, moved, skipped, failed })
   const entry: AuditEntry = {
     action: 'store-migration:end',

@@ -148,7 +148,9 @@ export async function runRelocation(client: Client, id: string, heading: Heading
 /** Ends what a running one does; rolled back or finalized, its credentials are free for another. */
 export async function endRelocation(client: Client, id: string, state: RelocationState): Promise<void> {
   await client.query(
-    `update store_migrations set state = $2, finished_at = now() where id = $1 and state = 'running'`,
+    `update store_migrations set state = $2, finished_at = now(),
+       moved = case when $2 = 'rolled_back' then 0 else moved end
+     where id = $1 and state = 'running'`,
     [id, state],
   )
   if (state === 'rolled_back' || state === 'finalized')
