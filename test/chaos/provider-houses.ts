@@ -68,8 +68,8 @@ export async function startHouses(t: Test, all: boolean): Promise<ProviderHouses
 }
 
 function hold(servers: ProviderServer[], { call, moment, readBack = false }: Hold) {
-  const reached = Promise.withResolvers<void>()
-  const released = Promise.withResolvers<void>()
+  const reached = Promise.withResolvers<undefined>()
+  const released = Promise.withResolvers<undefined>()
   const held = new Set<ProviderServer>()
   for (const server of servers) {
     let puts = 0
@@ -77,14 +77,14 @@ function hold(servers: ProviderServer[], { call, moment, readBack = false }: Hol
       if (called === 'put') puts++
       if (called !== call || when !== moment || (readBack && puts === 0)) return
       held.add(server)
-      if (held.size === servers.length) reached.resolve()
-      else setTimeout(reached.resolve, GATHERING_MS)
+      if (held.size === servers.length) reached.resolve(undefined)
+      else setTimeout(() => reached.resolve(undefined), GATHERING_MS)
       await released.promise
     }
   }
   const release = (): void => {
     for (const server of servers) server.onCall = undefined
-    released.resolve()
+    released.resolve(undefined)
   }
   return { reached: reached.promise, release }
 }
