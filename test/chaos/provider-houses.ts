@@ -33,7 +33,7 @@ export interface ProviderHouses {
   env: Record<string, string>
   servers: Record<string, ProviderServer>
   /** From now on whoever comes to this point waits. @returns what tells that all stores are there, and what lets go */
-  hold(at: Hold): { reached: Promise<void>; release: () => void }
+  hold(at: Hold): { reached: Promise<unknown>; release: () => void }
 }
 
 // Longer than any hold, so that nothing is tried a second time meanwhile.
@@ -78,7 +78,7 @@ function hold(servers: ProviderServer[], { call, moment, readBack = false }: Hol
       if (called !== call || when !== moment || (readBack && puts === 0)) return
       held.add(server)
       if (held.size === servers.length) reached.resolve(undefined)
-      else setTimeout(() => reached.resolve(undefined), GATHERING_MS)
+      else setTimeout(reached.resolve, GATHERING_MS, undefined)
       await released.promise
     }
   }
