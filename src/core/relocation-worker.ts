@@ -147,7 +147,8 @@ export class RelocationWorker {
         ...lost.map(({ pendingId }) => pendingId),
         ...staying.map(({ claim }) => claim.pending.id),
       ])
-      await recordStays(tx, relocation, staying)
+      // What failed on the way over is no failure of the way back.
+      if (await runsStill(tx, relocation)) await recordStays(tx, relocation, staying)
     })
   }
 
@@ -178,11 +179,9 @@ export class RelocationWorker {
   async #giveUp(relocation: Relocation, late: readonly CarryOutcome[]): Promise<void> {
     this.#troubledSince = undefined
     await this.#transaction(async (tx) => {
-      const { id, heading } = relocation
-      const now = await tx.relocation(id, true)
-      if (now?.state !== 'running' || now.heading !== heading) return
+      if (!(await runsStill(tx, relocation))) return
       await recordStays(tx, relocation, late)
-      await end(tx, id, 'failed')
+      await end(tx, relocation.id, 'failed')
     })
   }
 
@@ -193,8 +192,8 @@ export class RelocationWorker {
   /** @returns whether it has ended */
   #finish({ id, heading }: Relocation): Promise<boolean> {
     return this.#transaction(async (tx) => {
-      const relocation = await tx.relocation(id, true)
-      if (relocation?.state !== 'running' || relocation.heading !== heading) return true
+      const relocation = await runsStill(tx, { id, heading })
+      if (!relocation) return true
       if ((await tx.countToMove(relocation)) > 0) return false
       if (heading === 'over') await tx.noteStanding(relocation)
       // What failed on the way over stands in the report of a finalized one; its sources are dropped all the same.
@@ -212,6 +211,15 @@ export class RelocationWorker {
 
 function call(): Call {
   return ownCall('migrateStore', STEP_MS)
+}
+
+/** The store migration as it is now, locked, if it still runs and heads there. */
+async function runsStill(
+  tx: LedgerTransaction,
+  { id, heading }: Pick<Relocation, 'id' | 'heading'>,
+): Promise<Relocation | undefined> {
+  const now = await tx.relocation(id, true)
+  return now?.state === 'running' && now.heading === heading ? now : undefined
 }
 
 async function recordStays(

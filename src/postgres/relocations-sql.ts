@@ -185,9 +185,12 @@ export async function insertStays(
   return rows.map(({ workspace, credential, version, code }) => ({ workspace, credential, version, code }))
 }
 
-/** Counts how often a store asked for patience. */
+/** Counts how often a store asked for patience, while it runs. */
 export async function countThrottled(client: Client, id: string, times: number): Promise<void> {
-  await client.query('update store_migrations set throttled = throttled + $2 where id = $1', [id, times])
+  await client.query(
+    `update store_migrations set throttled = throttled + $2 where id = $1 and state = 'running'`,
+    [id, times],
+  )
 }
 
 /** Null columns are left out. */

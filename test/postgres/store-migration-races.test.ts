@@ -5,6 +5,7 @@ import { Keyring } from '../../src/core/keyring.ts'
 import { reseal } from '../../src/core/reseal.ts'
 import { RotationWorker } from '../../src/core/rotation-worker.ts'
 import { Rotations } from '../../src/core/rotations.ts'
+import { StoreError } from '../../src/core/secret-store.ts'
 import { barrier } from '../troubled-store.ts'
 import { eventually } from '../vault.ts'
 import { leaseLoop, movingHouse, unknownRefs, type House } from './moving-house.ts'
@@ -124,27 +125,36 @@ t.test('what was updated after its move keeps its new value when it is rolled ba
   t.match((await house.update('db-00', '"newer"')).credential, { store: 'local', version: 3 })
 })
 
-t.test('a rollback in the middle of the move takes back what is on its way', async (t) => {
-  const house = await movingHouse(t, { ...PATIENT, tuning: { relocationBatch: 4 } })
-  await house.fill('local', ...NAMES)
-  let puts = 0
-  const gate = barrier()
-  house.team.trouble.onCall = (call) => (call === 'put' && ++puts > 6 ? gate.wait() : undefined)
-  const run = await house.start('local', 'team-vault')
-  const working = house.work()
-  await eventually(async () => puts > 6)
-  t.match(await house.read(run), { moved: 4 })
-  t.match(await house.rollback(run), { state: 'running', heading: 'back' })
-  gate.open()
-  await working
-  t.match(await house.read(run), { state: 'rolled_back', moved: 0 })
-  t.same(
-    await house.whereabouts(),
-    NAMES.map((name) => `${name}@1 local current`),
+for (const refused of [false, true]) {
+  t.test(
+    `a rollback in the middle takes back what is on its way, ${refused ? 'refused' : 'kept'} by the target`,
+    async (t) => {
+      const house = await movingHouse(t, { ...PATIENT, tuning: { relocationBatch: 4 } })
+      await house.fill('local', ...NAMES)
+      let puts = 0
+      const gate = barrier()
+      house.team.trouble.onCall = async (call) => {
+        if (call !== 'put' || ++puts <= 4) return
+        await gate.wait()
+        if (refused) throw new StoreError('denied', 'in the test')
+      }
+      const run = await house.start('local', 'team-vault')
+      const working = house.work()
+      await eventually(async () => puts > 4)
+      t.match(await house.read(run), { moved: 4 })
+      t.match(await house.rollback(run), { state: 'running', heading: 'back' })
+      gate.open()
+      await working
+      t.match(await house.read(run), { state: 'rolled_back', moved: 0, failed: 0, failures: [] })
+      t.same(
+        await house.whereabouts(),
+        NAMES.map((name) => `${name}@1 local current`),
+      )
+      await house.sweepTwice()
+      t.equal(house.team.kept.size, 0)
+    },
   )
-  await house.sweepTwice()
-  t.equal(house.team.kept.size, 0)
-})
+}
 
 t.test('what a process had claimed when it died is moved by another', async (t) => {
   const house = await movingHouse(t, { tuning: { copyGraceSeconds: 1 } })
