@@ -123,6 +123,8 @@ export async function startGcpServer(options: GcpServerOptions = {}): Promise<Gc
     // As unkind as can be: the refusal repeats the request.
     const refused = suffered && TROUBLES[suffered]
     if (refused) throw refusal(refused, `${status[refused]} for ${text}`)
+    // What drips is worth nothing when it is through: nothing is done for it.
+    if (suffered === 'drip') return {}
     const act = acts[method]
     if (!act) throw refusal(status.UNIMPLEMENTED, method)
     await server.onCall?.(SERVED[method]!, 'before')

@@ -18,7 +18,7 @@ for (const [name, { server: options, prefix }] of Object.entries(trials)) {
     troubles: TROUBLES,
     make: async () => {
       const server = await startGcpServer(options)
-      const timeoutMs = 400
+      const timeoutMs = 500
       const store = await gcpSecretManager.open(server.settings as unknown as GcpSettings, {
         prefix,
         timeoutMs,
