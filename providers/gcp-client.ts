@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import type { Socket } from 'node:net'
 import type { v1 } from '@google-cloud/secret-manager'
 import type { StoreFault } from '../src/core/secret-store.ts'
 import { StoreError } from '../src/core/secret-store.ts'
@@ -6,6 +7,7 @@ import { StoreError } from '../src/core/secret-store.ts'
 type Sdk = v1.SecretManagerServiceClient
 type Gax = typeof import('google-gax')
 type Stub = Awaited<ReturnType<Sdk['initialize']>>
+type ChannelCredentials = ReturnType<Gax['grpc']['credentials']['createInsecure']>
 
 /** What the SDK's call is given with its request: no retries of its own, and the time that is left. */
 export interface SdkOptions {
@@ -46,12 +48,16 @@ const FAULT_OF: Record<string, StoreFault> = {
 export class GcpClient {
   readonly #gax: Gax
   readonly #make: () => Sdk
+  readonly #connections: Connections
+  readonly #timeoutMs: number
   #loggedIn: Promise<{ sdk: Sdk; stub: Stub }> | undefined
   #closed = false
 
-  private constructor(gax: Gax, make: () => Sdk) {
+  private constructor(gax: Gax, make: () => Sdk, connections: Connections, timeoutMs: number) {
     this.#gax = gax
     this.#make = make
+    this.#connections = connections
+    this.#timeoutMs = timeoutMs
   }
 
   /**
@@ -59,9 +65,12 @@ export class GcpClient {
    *
    * @param endpoint Over http, which is for loopback only, it is asked without TLS and without a login.
    */
-  static async open(endpoint: URL, project: string): Promise<GcpClient> {
+  static async open(endpoint: URL, project: string, timeoutMs: number): Promise<GcpClient> {
     const { SecretManagerServiceClient } = await import('@google-cloud/secret-manager')
     const gax = quietGax()
+    const connections = new Connections()
+    const { credentials } = gax.grpc
+    const createSsl: typeof credentials.createSsl = (...of) => connections.known(credentials.createSsl(...of))
     const plain = endpoint.protocol === 'http:'
     const make = () =>
       new SecretManagerServiceClient({
@@ -69,6 +78,7 @@ export class GcpClient {
         port: Number(endpoint.port || (plain ? 80 : 443)),
         // Otherwise the login looks for it, and runs the gcloud command to do so.
         projectId: project,
+        grpc: { ...gax.grpc, credentials: { ...credentials, createSsl } },
         clientOptions: { transporterOptions: DIRECT },
         'grpc.enable_http_proxy': 0,
         'grpc.enable_retries': 0,
@@ -77,13 +87,13 @@ export class GcpClient {
         'grpc.initial_reconnect_backoff_ms': RECONNECT_MS.first,
         'grpc.max_reconnect_backoff_ms': RECONNECT_MS.max,
         ...(plain && {
-          sslCreds: gax.grpc.credentials.createInsecure(),
+          sslCreds: connections.known(credentials.createInsecure()),
           authClient: new gax.googleAuthLibrary.PassThroughClient(),
         }),
       })
     // The first one parses the API's description, which takes a tenth of a second of no call's time.
     make()
-    return new GcpClient(gax, make)
+    return new GcpClient(gax, make, connections, timeoutMs)
   }
 
   /**
@@ -98,21 +108,33 @@ export class GcpClient {
   ): Promise<Answer> {
     if (this.#closed) throw new StoreError('unavailable', 'CLOSED')
     const { sdk } = await within(until, this.#logIn())
-    const timeout = Math.ceil(until - performance.now())
+    const beganAt = performance.now()
+    const timeout = Math.ceil(until - beganAt)
     if (timeout <= 0) throw late()
+    const heard = this.#connections.bytesHeard()
     const asked = (async () => call(sdk, { timeout, retry: null }))().catch((error: unknown) => {
       throw this.#storeErrorOf(error)
     })
-    const [answer] = await within(until, asked)
-    return answer
+    try {
+      const [answer] = await within(until, asked)
+      return answer
+    } catch (error) {
+      const waited = performance.now() - beganAt > this.#timeoutMs / 2
+      if (waited && this.#connections.bytesHeard() === heard) this.#connections.cut()
+      throw error
+    }
   }
 
   /** Calls in flight fail. */
   async close(): Promise<void> {
     this.#closed = true
-    const loggedIn = await this.#loggedIn?.catch(() => undefined)
-    // The SDK's own close first opens a second client, for locations, to close it.
-    ;(loggedIn?.stub as { close?(): void } | undefined)?.close?.()
+    // A login that hangs is not waited for: its client never connects.
+    void this.#loggedIn?.then(
+      // The SDK's own close first opens a second client, for locations, to close it.
+      ({ stub }) => (stub as { close?(): void }).close?.(),
+      () => undefined,
+    )
+    this.#connections.cut()
   }
 
   // Each call of the SDK also logs in beside its own promise and throws what goes wrong there, which ends the process.
@@ -145,6 +167,38 @@ export class GcpClient {
     if (says('Getting metadata from plugin failed')) return new StoreError('unavailable', 'LOGIN_FAILED')
     if (says('Received message larger than max')) return new StoreError('rejected', 'ANSWER_TOO_LARGE')
     return new StoreError((name && FAULT_OF[name]) || 'unavailable', name ?? 'NO_CODE')
+  }
+}
+
+/**
+ * The connections of one client. gRPC bounds neither the TLS handshake nor the wait for HTTP/2's first frame, and keeps
+ * a connection on which nothing comes any more: then every call waits in vain, and the process cannot end.
+ */
+class Connections {
+  readonly #sockets = new Set<Socket>()
+
+  /** Has the connections that are made with these credentials known here. */
+  known(credentials: ChannelCredentials): ChannelCredentials {
+    const create = credentials._createSecureConnector.bind(credentials)
+    credentials._createSecureConnector = (...of) => {
+      const connector = create(...of)
+      const connect = connector.connect.bind(connector)
+      connector.connect = (socket) => {
+        this.#sockets.add(socket)
+        socket.once('close', () => this.#sockets.delete(socket))
+        return connect(socket)
+      }
+      return connector
+    }
+    return credentials
+  }
+
+  bytesHeard(): number {
+    return [...this.#sockets].reduce((sum, { bytesRead }) => sum + bytesRead, 0)
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy()
   }
 }
 

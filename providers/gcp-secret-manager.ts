@@ -54,7 +54,8 @@ export const gcpSecretManager: StoreKind<GcpSettings> = {
   open: async (settings, options) => {
     const { endpoint, location, project } = settings
     const host = location ? `secretmanager.${location}.rep.googleapis.com` : 'secretmanager.googleapis.com'
-    const client = await GcpClient.open(new URL(endpoint ?? `https://${host}`), project)
+    const url = new URL(endpoint ?? `https://${host}`)
+    const client = await GcpClient.open(url, project, options.timeoutMs)
     return new GcpSecretManager(client, settings, options)
   },
 }

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import { Metadata, status } from '@grpc/grpc-js'
-import type { Test } from 'tap'
 import t from 'tap'
 import { crc32c } from '../../providers/crc32c.ts'
 import type { GcpSettings } from '../../providers/gcp-secret-manager.ts'
@@ -8,22 +7,8 @@ import { gcpSecretManager } from '../../providers/gcp-secret-manager.ts'
 import { Locator } from '../../src/core/locator.ts'
 import type { StoreFault } from '../../src/core/secret-store.ts'
 import { failsAs, MARKED } from '../conformance/secret-store.ts'
-import type { GcpServerOptions } from './gcp-secret-manager-server.ts'
+import { gcpGround, TIMEOUT_MS } from './gcp-ground.ts'
 import { startGcpServer } from './gcp-secret-manager-server.ts'
-
-const TIMEOUT_MS = 1000
-
-async function ground(t: Test, options: GcpServerOptions = {}, more: object = {}) {
-  const server = await startGcpServer(options)
-  const settings = { ...server.settings, ...more } as unknown as GcpSettings
-  const store = await gcpSecretManager.open(settings, { prefix: 'strongroom', timeoutMs: TIMEOUT_MS })
-  t.teardown(async () => {
-    await store.close()
-    await server.close()
-  })
-  const uuid = randomUUID()
-  return { server, store, ref: `strongroom/acme/${uuid}`, id: `strongroom__acme__${uuid}` }
-}
 
 /** Each of gRPC's codes, and what an operator is told. */
 const FAULTS: Record<string, StoreFault> = {
@@ -46,7 +31,7 @@ const FAULTS: Record<string, StoreFault> = {
 }
 
 t.test('each code has its fault, is asked for once, and shows nothing of what it says', async (t) => {
-  const { server, store, ref } = await ground(t)
+  const { server, store, ref } = await gcpGround(t)
   const metadata = new Metadata()
   metadata.set('grpc-status-details-bin', Buffer.from(MARKED))
   metadata.set('authorization', 'Bearer of-the-answer')
@@ -66,7 +51,7 @@ t.test('each code has its fault, is asked for once, and shows nothing of what it
 })
 
 t.test('an answer that is not what was asked for is no value', async (t) => {
-  const { server, store, ref } = await ground(t)
+  const { server, store, ref } = await gcpGround(t)
   await store.put(ref, MARKED)
   const value = Buffer.from(MARKED)
   const notText = Buffer.of(0xff)
@@ -108,7 +93,7 @@ t.test('an answer that is not what was asked for is no value', async (t) => {
 })
 
 t.test('a name that is not of this store is refused before anything is sent', async (t) => {
-  const { server, store, ref } = await ground(t)
+  const { server, store, ref } = await gcpGround(t)
   const uuid = randomUUID()
   const refs = [
     '',
@@ -161,7 +146,7 @@ t.test('the longest prefix leaves room for the rest of the name', async (t) => {
 })
 
 t.test('a ref is read by its number, never by the alias that lags', async (t) => {
-  const { server, store, ref, id } = await ground(t)
+  const { server, store, ref, id } = await gcpGround(t)
   await store.put(ref, '"first"')
   // As if somebody had added one by hand.
   server.versionsOf(id).push({ data: Buffer.from('"by hand"'), state: 'ENABLED' })
@@ -171,7 +156,7 @@ t.test('a ref is read by its number, never by the alias that lags', async (t) =>
 })
 
 t.test('a link is read at its newest version, and says which', async (t) => {
-  const { server, store } = await ground(t)
+  const { server, store } = await gcpGround(t)
   await server.plant('apps/acme/db', 'one')
   await server.plant('apps/acme/db', 'two')
   t.same(await store.read(Locator.parse('apps/acme/db')!), { text: 'two', version: '2' })
@@ -185,7 +170,7 @@ t.test('a link is read at its newest version, and says which', async (t) => {
 
 for (const state of ['DISABLED', 'DESTROYED'] as const) {
   t.test(`a version that is ${state} is rejected, not missing`, async (t) => {
-    const { server, store, ref, id } = await ground(t)
+    const { server, store, ref, id } = await gcpGround(t)
     await store.put(ref, MARKED)
     server.versionsOf(id)[0]!.state = state
     await failsAs(t, 'rejected', () => store.get(ref))
