@@ -11,6 +11,7 @@ COPY --from=packages /opt/strongroom/node_modules node_modules
 COPY package.json LICENSE openapi.yaml ./
 COPY bin bin
 COPY migrations migrations
+COPY providers providers
 COPY src src
 ENV NODE_ENV=production \
     STRONGROOM_MODE=production \

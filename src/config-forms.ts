@@ -97,24 +97,6 @@ export function databaseFault(secret: Secret, production: boolean): string | und
   return undefined
 }
 
-/** What is wrong with a stores file's text, if anything is. In this version there is only the store `local`. */
-export function storesFault(text: string): string | undefined {
-  const file = parseObject(text)
-  if (!file) return 'names a file that is not a JSON object'
-  const { default: byDefault = 'local', stores = {}, ...rest } = file
-  if (Object.keys(rest).length > 0) return 'has members beside default and stores'
-  if (typeof stores !== 'object' || stores === null || Array.isArray(stores))
-    return 'has stores that are no object'
-  const [name] = Object.keys(stores)
-  if (name === 'local') return 'configures local, which always exists and has no settings'
-  if (name !== undefined) {
-    const { provider } = ((stores as Record<string, unknown>)[name] ?? {}) as { provider?: unknown }
-    const said = typeof provider === 'string' && /^[a-z0-9-]{1,63}$/.test(provider) ? ` ${provider}` : ''
-    return `has a store whose provider${said} is unknown to this version, which has only the store local`
-  }
-  return byDefault === 'local' ? undefined : 'has a default that is no store: this version has only local'
-}
-
 /** Judges TLS's files together; each fault comes with the variable's name. */
 export function readTls(
   cert: Buffer | undefined,
@@ -134,12 +116,6 @@ export function readTls(
   }
   if (!cert || !key || faults.length > 0) return { faults }
   return { tls: { cert, key, ...(clientCa && { clientCa }) }, faults }
-}
-
-function parseObject(text: string): Record<string, unknown> | undefined {
-  const parsed: unknown = attempt(() => JSON.parse(text) as unknown)
-  const isObject = typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)
-  return isObject ? (parsed as Record<string, unknown>) : undefined
 }
 
 function isReadable(path: string): boolean {

@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { databaseFault, isLoopback, proxyFault, readTls, storesFault } from './config-forms.ts'
+import { databaseFault, isLoopback, proxyFault, readTls } from './config-forms.ts'
 import type { Address, TlsFiles } from './config-forms.ts'
 import { SettingsReader, type Environment } from './config-reader.ts'
 import { Keyring, KeyringError, parseKeyLines } from './core/keyring.ts'
 import { isSlug } from './core/names.ts'
 import { Secret } from './core/secret.ts'
 import { parseToken } from './core/token.ts'
+import type { StoresFile } from './stores-file.ts'
 
 /** Everything that the service is told from outside (DESIGN.md section 6), checked as a whole. */
 export interface Config {
@@ -19,8 +20,8 @@ export interface Config {
   keys?: Secret[]
   /** Absolute; to be read again when it changes. */
   keysFile?: string
-  /** Absolute. */
-  storesFile?: string
+  /** The external stores; without a file there are none. */
+  stores: StoresFile
   /** Absolute. */
   dataDirectory: string
   listen: Address
@@ -71,7 +72,10 @@ const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'
  *
  * @throws ConfigError with all faults at once
  */
-export function readConfig(env: Environment = process.env, purpose: Purpose = 'serve'): Config {
+export async function readConfig(
+  env: Environment = process.env,
+  purpose: Purpose = 'serve',
+): Promise<Config> {
   const from = new SettingsReader(env)
   const config: Config = {
     mode: from.oneOf('MODE', ['development', 'production']) ?? 'development',
@@ -82,16 +86,12 @@ export function readConfig(env: Environment = process.env, purpose: Purpose = 's
     rateLimit: from.number('RATE_LIMIT', 0, 1e6, 'whole') ?? 1000,
     deadlineSeconds: from.number('DEADLINE_SECONDS', 0.1, 60) ?? 2,
     logLevel: from.oneOf('LOG_LEVEL', LOG_LEVELS) ?? 'info',
+    stores: { byDefault: 'local', stores: [] },
   }
   readDatabases(from, config, purpose)
   readKeys(from, config, purpose)
   readListeners(from, config, purpose)
-  const storesFile = from.text('STORES_FILE')
-  if (storesFile !== undefined) {
-    config.storesFile = resolve(storesFile)
-    const text = from.file('STORES_FILE', storesFile)
-    from.judge('STORES_FILE', text && storesFault(text.toString()))
-  }
+  await readStores(from, config)
   if (from.faults.length > 0) throw new ConfigError(from.faults)
   return config
 }
@@ -178,6 +178,18 @@ function readKeys(from: SettingsReader, config: Config, purpose: Purpose): void 
     else if (config.mode === 'production') from.judge('KEYS', 'is not set, and in production no key is made')
     else if (purpose === 'owner') from.judge('KEYS', 'is not set, and this command needs the keys')
   }
+}
+
+async function readStores(from: SettingsReader, config: Config): Promise<void> {
+  const path = from.text('STORES_FILE')
+  const bytes = path === undefined ? undefined : from.file('STORES_FILE', path)
+  if (!bytes) return
+  // Whoever has no external store need not wait for what judges them.
+  const { parseStoresFile } = await import('./stores-file.ts')
+  const { STORE_KINDS } = await import('./store-kinds.ts')
+  const read = await parseStoresFile(bytes, STORE_KINDS, config.deadlineSeconds)
+  if ('file' in read) config.stores = read.file
+  else for (const fault of read.faults) from.judge('STORES_FILE', fault)
 }
 
 function readListeners(from: SettingsReader, config: Config, purpose: Purpose): void {

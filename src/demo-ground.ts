@@ -14,7 +14,7 @@ export async function startDemoGround(): Promise<DemoGround> {
   const parent = await mkdtemp(join(tmpdir(), 'strongroom-demo-'))
   const dataDirectory = join(parent, 'data')
   try {
-    const config = readConfig({
+    const config = await readConfig({
       STRONGROOM_DATA_DIR: dataDirectory,
       STRONGROOM_LISTEN: '127.0.0.1:0',
       STRONGROOM_ADMIN_LISTEN: '127.0.0.1:0',

@@ -30,6 +30,7 @@ const COMMANDS: Record<string, Entry> = {
     () => import('./cli/rotate-keys.ts'),
     rotateGround,
   ),
+  sweep: entry('delete what is due', () => import('./cli/sweep.ts'), sweepGround),
   lease: entry('lease a credential and print its value', () => import('./cli/lease.ts'), clientGround),
   put: entry('keep a credential, read from standard input', () => import('./cli/put.ts'), clientGround),
 }
@@ -126,7 +127,7 @@ function entry<Ground>(
 }
 
 async function serveGround() {
-  const config = readConfig(undefined, 'serve')
+  const config = await readConfig(undefined, 'serve')
   const { createLogger } = await import('./log.ts')
   const { serve } = await import('./server.ts')
   return await serve(config, createLogger(config.logLevel))
@@ -138,7 +139,7 @@ async function demoGround() {
 }
 
 async function initGround() {
-  const config = readConfig(undefined, 'owner')
+  const config = await readConfig(undefined, 'owner')
   const { makeAdministrator } = await import('./server.ts')
   const { createLogger } = await import('./log.ts')
   // Standard output is for the token alone.
@@ -146,8 +147,15 @@ async function initGround() {
   return { makeAdministrator: (identity: string) => makeAdministrator(config, identity, log) }
 }
 
+async function sweepGround() {
+  const config = await readConfig(undefined, 'serve')
+  const { openSweep } = await import('./server.ts')
+  const { createLogger } = await import('./log.ts')
+  return await openSweep(config, createLogger('error', process.stderr))
+}
+
 async function upgradeGround() {
-  const config = readConfig(undefined, 'upgrade')
+  const config = await readConfig(undefined, 'upgrade')
   const { upgradeDatabase } = await import('./server.ts')
   return { upgrade: () => upgradeDatabase(config) }
 }

@@ -4,6 +4,7 @@ import { StartRefused } from './core/start-refused.ts'
 import { prepareGround } from './data-directory.ts'
 import type { Logger } from './log.ts'
 import type { Tuning } from './tuning.ts'
+import { openConfigured } from './opened-stores.ts'
 import { wire } from './wire.ts'
 
 /** A service that listens. */
@@ -25,7 +26,8 @@ export interface Running {
 export async function serve(config: Config, log: Logger, tuning: Partial<Tuning> = {}): Promise<Running> {
   const ground = await prepareGround(config)
   try {
-    const strongroom = await wire(config, ground, log, tuning)
+    const opened = await openConfigured(config.stores, log)
+    const strongroom = await wire(config, ground, log, tuning, opened)
     try {
       if (ground.firstStart) await ground.complete((await strongroom.makeAdministrator('admin')).token)
       const serviceUrl = await listen(strongroom.serviceApp, 'STRONGROOM_LISTEN', config.listen)
@@ -79,11 +81,29 @@ export async function makeAdministrator(
     { ...config, mode: 'development' },
     { databaseUrl: databaseOwnerUrl, keys },
     log,
+    {},
+    await openConfigured(config.stores, log),
   )
   try {
     const { record, token } = await strongroom.makeAdministrator(identity)
     return { identity, token, expiresAt: record.expiresAt }
   } finally {
     await strongroom.close()
+  }
+}
+
+/** The ledger and its stores, opened as the service would, to sweep them. */
+export async function openSweep(config: Config, log: Logger) {
+  const ground = await prepareGround(config)
+  const failures = new Map<string, string>()
+  try {
+    const opened = await openConfigured(config.stores, log)
+    const told = { onUndeleted: (store: string, reason: string) => void failures.set(store, reason) }
+    const strongroom = await wire(config, ground, log, {}, opened, told)
+    const close = (): Promise<void> => strongroom.close().finally(() => ground.stop())
+    return { sweep: strongroom.sweep, failures: () => failures, close }
+  } catch (error) {
+    await ground.stop()
+    throw error
   }
 }

@@ -7,7 +7,13 @@ export interface Tuning {
   rotationEveryMs: number
   rotationBatch: number
   rotationLanes: number
+  relocationEveryMs: number
+  relocationBatch: number
+  relocationLanes: number
+  /** A store out of reach for longer ends a store migration as failed. */
+  relocationGiveUpMs: number
   lastUseEveryMs: number
+  storeCheckEveryMs: number
   healthMaxAgeMs: number
   /** How long a deleted credential can be restored. */
   recoverySeconds: number
@@ -29,7 +35,12 @@ export const TUNING: Tuning = {
   rotationEveryMs: 500,
   rotationBatch: 500,
   rotationLanes: 2,
+  relocationEveryMs: 500,
+  relocationBatch: 64,
+  relocationLanes: 16,
+  relocationGiveUpMs: 600_000,
   lastUseEveryMs: 1_000,
+  storeCheckEveryMs: 15_000,
   healthMaxAgeMs: 1_000,
   recoverySeconds: 7 * 24 * 3600,
   copyGraceSeconds: 60,

@@ -1,10 +1,13 @@
 import { hostname } from 'node:os'
+import { giveWay, repeat } from './background.ts'
 import type { Config } from './config.ts'
 import { Acts } from './core/acts.ts'
 import { makeAdministrator } from './core/administrator.ts'
 import { AuditTrail } from './core/audit-trail.ts'
 import { Keys } from './core/keys.ts'
+import { Copies } from './core/copies.ts'
 import { Credentials } from './core/credentials.ts'
+import { ExternalSweep } from './core/external-sweep.ts'
 import { FailedAuthentications } from './core/failed-authentications.ts'
 import { Health } from './core/health.ts'
 import { Identities } from './core/identities.ts'
@@ -13,12 +16,17 @@ import { LastUse } from './core/last-use.ts'
 import { LeaseGrants } from './core/lease-grants.ts'
 import { Leases } from './core/leases.ts'
 import { Measures } from './core/measures.ts'
+import { Carrier } from './core/relocation-carrier.ts'
+import { RelocationWorker } from './core/relocation-worker.ts'
+import { Relocations } from './core/relocations.ts'
 import { Roles } from './core/roles.ts'
 import { RotationWorker } from './core/rotation-worker.ts'
 import { Rotations } from './core/rotations.ts'
 import { Sealer } from './core/sealer.ts'
 import type { Secret } from './core/secret.ts'
 import { ownCall } from './core/calls.ts'
+import { StoreReport } from './core/store-report.ts'
+import { StoreSet } from './core/store-set.ts'
 import { Sweep } from './core/sweep.ts'
 import { Tally } from './core/tally.ts'
 import { Values } from './core/values.ts'
@@ -32,9 +40,11 @@ import { Connections } from './postgres/connections.ts'
 import { checkHealth } from './postgres/health-check.ts'
 import { registerProcess } from './postgres/key-register.ts'
 import { PostgresLedger } from './postgres/ledger.ts'
-import { checkDatabase } from './postgres/start-checks.ts'
+import { checkDatabase, checkStoresKnown } from './postgres/start-checks.ts'
 import { Writers } from './postgres/writers.ts'
 import { Metrics } from './metrics.ts'
+import type { OpenedStores } from './opened-stores.ts'
+import { checkStores, ONLY_LOCAL } from './opened-stores.ts'
 import { ResealThread } from './reseal-thread.ts'
 import { RingKeeper } from './ring-keeper.ts'
 import type { Tuning } from './tuning.ts'
@@ -48,7 +58,6 @@ const BY_INDEX = [
   'jit=off',
   'plan_cache_mode=force_generic_plan',
 ]
-const STORES = ['local']
 
 /** A service that is ready to listen. */
 export type Strongroom = Awaited<ReturnType<typeof wire>>
@@ -57,6 +66,8 @@ export type Strongroom = Awaited<ReturnType<typeof wire>>
  * The composition root: builds everything by hand, checks the database and the keys, and starts what runs by itself.
  *
  * @param ground Where the database is, the ring's keys, the first one first, and the file that they come from.
+ * @param opened The external stores, which are closed with the rest.
+ * @param told Told of copies that the sweep could not have deleted.
  * @throws StartRefused
  */
 export async function wire(
@@ -64,6 +75,8 @@ export async function wire(
   ground: { databaseUrl: Secret; keys: readonly Secret[]; keysFile?: string },
   log: Logger,
   tuned: Partial<Tuning> = {},
+  opened: OpenedStores = ONLY_LOCAL,
+  told: { onUndeleted?: (store: string, reason: string) => void } = {},
 ) {
   const tuning = { ...TUNING, ...tuned }
   const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
@@ -90,8 +103,13 @@ export async function wire(
   let sealingKeyId: string
   try {
     await checkDatabase(upkeep, config.mode === 'production')
+    await checkStoresKnown(
+      upkeep,
+      opened.external.map(({ name }) => name),
+    )
     sealingKeyId = await registerProcess(upkeep, process_)
   } catch (error) {
+    await opened.close()
     await closeConnections()
     throw error
   }
@@ -113,16 +131,17 @@ export async function wire(
     },
     process_,
   )
+  const stores = new StoreSet(opened.external, opened.byDefault, tuning.versionsKept)
+  const copies = new Copies(ledger, sealer, stores, newId)
   const acts = new Acts(ledger, sealer, (entry, call) =>
     log.warn(
       { operation: call.operation, identity: entry.identity, detail: entry.detail },
       'privilege granted',
     ),
   )
-  const { versionsKept } = tuning
-  const values = new Values(acts, sealer, { newId, versionsKept, stores: STORES, defaultStore: 'local' })
+  const values = new Values(acts, sealer, { newId, copies, stores })
   const lastUse = new LastUse(ledger)
-  const leaseGrants = new LeaseGrants(ledger, sealer, {
+  const leaseGrants = new LeaseGrants(ledger, copies, {
     newId,
     lanes: tuning.leaseLanes,
     lineMax: tuning.leaseLineMax,
@@ -133,7 +152,19 @@ export async function wire(
     onGranted: ({ credentialId, tokenId }) => lastUse.noteLease(credentialId, tokenId),
     onSettleError: (error) => log.warn({ err: error }, 'leases without a value could not be marked yet'),
   })
-  const sweep = new Sweep(ledger, { ...tuning, batch: 500 })
+  const copyGraceSeconds = Math.max(tuning.copyGraceSeconds, opened.longestCallSeconds * 10)
+  const externalSweep = new ExternalSweep(ledger, stores, {
+    copyGraceSeconds,
+    batch: 100,
+    lanes: 8,
+    deleteMs: opened.longestCallSeconds * 1000,
+    onAway: (home) => log.warn({ home }, 'nothing external is deleted: see strongroom sweep --adopt'),
+    onFailed: (store, reason) => {
+      log.warn({ store, reason }, 'a store did not delete a copy yet')
+      told.onUndeleted?.(store, reason)
+    },
+  })
+  const sweep = new Sweep(ledger, externalSweep, { ...tuning, copyGraceSeconds, batch: 500 })
   const failures = new FailedAuthentications(ledger, (error) =>
     log.warn({ err: error }, 'a failed authentication could not be recorded'),
   )
@@ -146,9 +177,19 @@ export async function wire(
     knowsKey: (id) => sealer.keyring.has(id),
     restMs: giveWay(() => leaseGrants.granted),
   })
+  const carrier = new Carrier(copies, sealer, stores, newId)
+  const relocationWorker = new RelocationWorker(ledger, carrier, {
+    batch: tuning.relocationBatch,
+    lanes: tuning.relocationLanes,
+    claimSeconds: copyGraceSeconds,
+    giveUpMs: tuning.relocationGiveUpMs,
+  })
   const onUnhealthy = (err: unknown): void =>
     log.warn({ err }, 'the database could not be asked for its health')
-  const health = new Health(() => checkHealth(readers, knowsKey, onUnhealthy), tuning.healthMaxAgeMs)
+  const health = new Health(
+    () => checkHealth(readers, knowsKey, () => stores.health, onUnhealthy),
+    tuning.healthMaxAgeMs,
+  )
 
   const requests = new Tally()
   const formRefusals = new Tally()
@@ -169,15 +210,17 @@ export async function wire(
     onAuthenticationFailed: (call: Parameters<typeof failures.note>[0]) => failures.note(call),
     onAnswered: (operation: string, status: number) => requests.add(operation, String(status)),
     onFormRefused: (operation: string) => formRefusals.add(operation),
-    credentials: new Credentials(acts, values, newId),
+    credentials: new Credentials(acts, values),
     values,
     leases: new Leases(acts, ledger),
     leaseGrants,
-    workspaces: new Workspaces(acts, STORES),
+    workspaces: new Workspaces(acts, stores),
     roles: new Roles(acts),
     identities: new Identities(acts),
     keys: new Keys(acts),
     rotations: new Rotations(acts, sealer),
+    storeReport: new StoreReport(acts, stores),
+    relocations: new Relocations({ acts, copies, stores, work: () => relocationWorker.work() }),
     auditTrail: new AuditTrail(acts, ledger),
     health: () => health.report(),
     metrics,
@@ -209,6 +252,16 @@ export async function wire(
       (err) => log.error({ err }, 'a rotation could not go on yet'),
     ),
     repeat(
+      tuning.relocationEveryMs,
+      () => relocationWorker.work(),
+      (err) => log.error({ err }, 'a store migration could not go on yet'),
+    ),
+    repeat(
+      tuning.storeCheckEveryMs,
+      () => checkStores(stores.external),
+      () => {},
+    ),
+    repeat(
       tuning.lastUseEveryMs,
       () => lastUse.flush(),
       (err) => log.warn({ err }, 'last use could not be written'),
@@ -225,6 +278,7 @@ export async function wire(
     /** Ends what runs by itself, then the connections. Requests in flight are answered first. */
     async close(): Promise<void> {
       rotationWorker.stop()
+      relocationWorker.stop()
       for (const stop of every) await stop()
       await Promise.all([serviceApp.close(), adminApp.close()])
       leaseGrants.close()
@@ -232,46 +286,11 @@ export async function wire(
       logHeads()
       await resealThread.close()
       await ringKeeper.leave().catch(() => {})
+      await opened.close()
       await closeConnections()
     },
   }
 }
-
-/** Runs `work` again and again, `everyMs` after its last end. @returns what stops it and waits for its end */
-function repeat(
-  everyMs: number,
-  work: () => Promise<void>,
-  onError: (error: unknown) => void,
-): () => Promise<void> {
-  let stopped = false
-  let running = Promise.resolve()
-  let timer: NodeJS.Timeout | undefined
-  const next = (): void => {
-    if (stopped) return
-    timer = setTimeout(() => {
-      running = work().catch(onError).then(next)
-    }, everyMs)
-    timer.unref()
-  }
-  next()
-  return async () => {
-    stopped = true
-    clearTimeout(timer)
-    await running
-  }
-}
-
-/** Under lease load a rotation rests, so that most of the time is the leases'. */
-function giveWay(granted: () => number): (busyMs: number) => number {
-  let before = 0
-  return (busyMs) => {
-    const leases = granted() - before
-    before = granted()
-    return leases > 0 ? busyMs * REST_FOR_BUSY : 0
-  }
-}
-
-const REST_FOR_BUSY = 3
 
 /** Where a proxy speaks TLS, the listener does not. With a client CA it takes only callers that show a certificate. */
 function listenerTls(tls: Config['tls']): { cert: Buffer; key: Buffer; ca?: Buffer } | undefined {

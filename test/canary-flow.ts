@@ -1,6 +1,7 @@
 import type { Test } from 'tap'
 import type { Answer, Ask, Service } from './service.ts'
 import { ALL } from './service.ts'
+import type { Troubled } from './troubled-store.ts'
 import type { Mark } from './traces.ts'
 import { anotherSession, sleep } from './vault.ts'
 
@@ -8,6 +9,8 @@ import { anotherSession, sleep } from './vault.ts'
 export interface Flow {
   t: Test
   service: Service
+  /** An external store of the service. */
+  store: Troubled
   writer: Ask
   /** Stands in values that are kept. */
   kept: Mark
@@ -22,6 +25,7 @@ export async function runCanaryFlow(flow: Flow): Promise<void> {
   await keepAndLease(flow)
   await refuse(flow)
   await breakThings(flow)
+  await migrateStores(flow)
   await administrate(flow)
 }
 
@@ -156,6 +160,33 @@ async function breakThings({ service: { ground }, writer, kept }: Flow): Promise
     )
     .catch(() => {})
   for (let tries = 0; tries < 3; tries++) await writer('PUT', `${C}/two/value`, { value: kept.text + tries })
+}
+
+async function migrateStores({ service: { admin }, store, writer, kept }: Flow): Promise<void> {
+  const migrations = '/v1/admin/store-migrations'
+  const order = { from: 'local', to: store.store.name }
+  await admin('GET', '/v1/admin/stores')
+  await admin('POST', migrations, { ...order, dry_run: true })
+  // It goes on for as long as the store is out of reach.
+  store.trouble.onCall = () => {
+    throw new Error(kept.text)
+  }
+  await writer('PUT', `${C}/outside`, { ...input, store: store.store.name, value: kept.text })
+  const begun = await admin('POST', migrations, order)
+  const at = begun.headers['location']!
+  await admin('POST', `${at}/cancel`)
+  store.trouble.onCall = undefined
+  await sleep(2500)
+  await admin('POST', `${at}/resume`)
+  await ended(admin, begun)
+  await writer('POST', `${C}/one/leases`)
+  await admin('POST', `${at}/rollback`)
+  await ended(admin, begun)
+  const again = await admin('POST', migrations, order)
+  await ended(admin, again)
+  await admin('POST', `${again.headers['location']}/finalize`)
+  await ended(admin, again)
+  await admin('GET', migrations)
 }
 
 async function administrate({ t, service, writer }: Flow): Promise<void> {

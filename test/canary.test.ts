@@ -4,16 +4,18 @@ import t from 'tap'
 import { runCanaryFlow } from './canary-flow.ts'
 import type { Answer, Service } from './service.ts'
 import { ALL, startService } from './service.ts'
+import { troubledStore } from './troubled-store.ts'
 import type { Mark, Sources } from './traces.ts'
 import { mark, markOf, tablesOf, tracesIn } from './traces.ts'
 
 // Promise 2: every flow with marked values, and a search for the marks wherever something is written down or answered.
 
 const C = '/v1/workspaces/acme/credentials'
+const store = await troubledStore(t)
 const service = await startService(
   t,
-  { rotationEveryMs: 50, copyGraceSeconds: 0, versionsKept: 4 },
-  { moreKeys: 1 },
+  { rotationEveryMs: 50, relocationEveryMs: 50, copyGraceSeconds: 0, versionsKept: 4 },
+  { moreKeys: 1, stores: [store.store] },
 )
 const { ground } = service
 const kept = mark('a value that is kept')
@@ -47,7 +49,7 @@ async function sourcesOf({ ground, answers, log }: Service): Promise<Sources> {
   }
 }
 
-await runCanaryFlow({ t, service, writer, kept, member, refused })
+await runCanaryFlow({ t, service, store, writer, kept, member, refused })
 const sources = await sourcesOf(service)
 
 t.test('the flow calls every operation of both listeners, and each is allowed at least once', async (t) => {

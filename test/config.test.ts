@@ -21,9 +21,9 @@ function settings(short: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(short).map(([name, value]) => [`STRONGROOM_${name}`, value]))
 }
 
-function faultsOf(short: Record<string, string>, purpose?: Purpose): string[] {
+async function faultsOf(short: Record<string, string>, purpose?: Purpose): Promise<string[]> {
   try {
-    readConfig(settings(short), purpose)
+    await readConfig(settings(short), purpose)
     return []
   } catch (error) {
     if (error instanceof ConfigError) return error.faults
@@ -52,17 +52,18 @@ function selfSigned(): { cert: string; key: string } {
 }
 
 t.test('an empty environment is development on loopback', async (t) => {
-  const config = readConfig({})
+  const config = await readConfig({})
   t.match(config, { mode: 'development', rateLimit: 1000, deadlineSeconds: 2, logLevel: 'info' })
   t.same(config.listen, { host: '127.0.0.1', port: 7400 })
   t.same(config.adminListen, { host: '127.0.0.1', port: 7401 })
   t.equal(config.dataDirectory, join(process.cwd(), '.strongroom'))
   t.notOk(config.keys ?? config.databaseUrl ?? config.tls)
+  t.same(config.stores, { byDefault: 'local', stores: [] })
 })
 
 t.test('what is set is read', async (t) => {
   const { cert, key } = selfSigned()
-  const config = readConfig(
+  const config = await readConfig(
     settings({
       MODE: 'production',
       DATABASE_URL_FILE: file('url', `${away}?sslmode=verify-full\n`),
@@ -89,6 +90,7 @@ t.test('what is set is read', async (t) => {
   t.equal(config.tls !== 'proxy' && config.tls?.clientCa?.toString(), cert)
   t.same(config.trustedProxies, ['10.0.0.0/8', '::1'])
   t.match(config, { rateLimit: 0, deadlineSeconds: 0.5, logLevel: 'debug' })
+  t.same(config.stores, { byDefault: 'local', stores: [] })
 })
 
 const wrongKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
@@ -182,18 +184,28 @@ const refused: [why: string, settings: Record<string, string>, fault: RegExp, pu
   ],
   ['a deadline in hexadecimal', { DEADLINE_SECONDS: '0x2' }, /_DEADLINE_SECONDS: must be a number/],
   ['an unknown level', { LOG_LEVEL: 'loud' }, /_LOG_LEVEL: must be trace or/],
+  ['no stores file', { STORES_FILE: '/nowhere/s3cr3t' }, /_STORES_FILE: names a file .*ENOENT/],
   ['no JSON', { STORES_FILE: file('a.json', '{s3cr3t') }, /_STORES_FILE: .* not a JSON object/],
   [
     'an unknown provider',
-    { STORES_FILE: file('b.json', '{"stores":{"v":{"provider":"hashicorp-vault","token":"s3cr3t"}}}') },
-    /_STORES_FILE: .* provider hashicorp-vault is unknown/,
+    { STORES_FILE: file('b.json', '{"stores":{"v":{"provider":"s3cr3t","token":"s3cr3t"}}}') },
+    /_STORES_FILE: \/stores\/v\/provider must be hashicorp-vault or /,
   ],
-  ['an unknown default', { STORES_FILE: file('c.json', '{"default":"v"}') }, /_STORES_FILE: has a default/],
+  [
+    'a store that only tests have',
+    { STORES_FILE: file('m.json', '{"stores":{"v":{"provider":"memory"}}}') },
+    /_STORES_FILE: \/stores\/v\/provider must be hashicorp-vault or /,
+  ],
+  [
+    'an unknown default',
+    { STORES_FILE: file('c.json', '{"default":"s3cr3t"}') },
+    /_STORES_FILE: \/default must be/,
+  ],
 ]
 
 for (const [why, set, fault, purpose] of refused) {
   t.test(`${why} is refused by name and without its value`, async (t) => {
-    const faults = faultsOf(set, purpose)
+    const faults = await faultsOf(set, purpose)
     t.ok(
       faults.some((one) => fault.test(one)),
       JSON.stringify(faults),
@@ -234,20 +246,24 @@ const accepted: [what: string, settings: Record<string, string>, purpose?: Purpo
 ]
 
 for (const [what, set, purpose] of accepted) {
-  t.test(`${what} is accepted`, async (t) => t.same(faultsOf(set, purpose), []))
+  t.test(`${what} is accepted`, async (t) => t.same(await faultsOf(set, purpose), []))
 }
 
 t.test('all faults are told at once', async (t) => {
-  const faults = faultsOf({
+  const faults = await faultsOf({
     MODE: 'production',
     LISTEN: 'x',
     RATE_LIMIT: 'y',
     LOG_LEVLE: 'z',
     TLS_KEY_FILE: '/x',
+    STORES_FILE: file('two.json', '{"default":"v","stores":{"v":{"provider":"x"}},"more":1}'),
   })
   const names = faults.map((fault) => fault.split(':')[0]).sort()
   const missing = ['TLS_CERT_FILE', 'TLS_KEY_FILE', 'DATABASE_URL', 'KEYS']
-  const expected = ['LISTEN', 'RATE_LIMIT', 'LOG_LEVLE', ...missing].map((name) => `STRONGROOM_${name}`)
+  const stores = ['STORES_FILE', 'STORES_FILE']
+  const expected = ['LISTEN', 'RATE_LIMIT', 'LOG_LEVLE', ...stores, ...missing].map(
+    (name) => `STRONGROOM_${name}`,
+  )
   t.same(names, expected.sort())
 })
 

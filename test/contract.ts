@@ -136,7 +136,8 @@ export class Contract {
 
 function problemFaults({ status, headers, json }: Answer): string[] {
   const { type, instance, code, errors } = json
-  const members = [...PROBLEM_MEMBERS, ...(status === 400 ? ['errors'] : [])]
+  const ofStore = /^(store_|link_refused$)/.test(code)
+  const members = [...PROBLEM_MEMBERS, ...(status === 400 ? ['errors'] : []), ...(ofStore ? ['store'] : [])]
   const faults = [
     [headers['content-type']?.split(';')[0] === 'application/problem+json', 'the type of a problem'],
     [Object.keys(json).sort().join() === members.sort().join(), 'the members of a problem'],

@@ -57,7 +57,7 @@ t.test('the settings in the README are those that the code knows', async (t) => 
 })
 
 t.test('every link between the documents leads somewhere', async (t) => {
-  const documents = ['.', 'docs', 'docs/decisions'].flatMap((folder) =>
+  const documents = ['.', 'docs', 'docs/decisions', 'providers'].flatMap((folder) =>
     readdirSync(join(root, folder))
       .filter((name) => name.endsWith('.md'))
       .map((name) => join(folder, name)),

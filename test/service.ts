@@ -2,7 +2,9 @@ import type { FastifyInstance, InjectOptions } from 'fastify'
 import type { Test } from 'tap'
 import { FernetKey } from '../src/core/fernet.ts'
 import type { Grant } from '../src/core/grants.ts'
+import type { Store } from '../src/core/stores.ts'
 import { createLogger } from '../src/log.ts'
+import { ONLY_LOCAL } from '../src/opened-stores.ts'
 import type { Tuning } from '../src/tuning.ts'
 import type { Strongroom } from '../src/wire.ts'
 import { wire } from '../src/wire.ts'
@@ -55,18 +57,27 @@ export interface Service {
 /** Everything in every workspace but administration. */
 export const ALL: Grant = { actions: ['credential:*', 'lease:*'], workspaces: ['*'] }
 
+/** What a test may set beside the tuning. */
+export interface ServiceOptions {
+  rateLimit?: number
+  moreKeys?: number
+  /** External stores; the test closes them. */
+  stores?: readonly Store[]
+}
+
 /** Builds a service, with the workspaces `acme` and `globex`, and closes it after the test. */
 export async function startService(
   t: Test,
   tuning: Partial<Tuning> = {},
-  { rateLimit = 0, moreKeys = 0 } = {},
+  { rateLimit = 0, moreKeys = 0, stores = [] }: ServiceOptions = {},
 ): Promise<Service> {
   const ground = await freshGround(t)
   while (ground.keys.length <= moreKeys) ground.keys.push(FernetKey.generate().text)
   let logged = ''
   const log = createLogger('trace', { write: (line: string) => (logged += line) })
   const config = { mode: 'development' as const, deadlineSeconds: 10, rateLimit, trustedProxies: [] }
-  const strongroom = await wire(config, ground, log, tuning)
+  const opened = { ...ONLY_LOCAL, external: stores, longestCallSeconds: stores.length > 0 ? 0.1 : 0 }
+  const strongroom = await wire(config, ground, log, tuning, opened)
   t.teardown(() => strongroom.close())
   const contract = await Contract.read([strongroom.serviceApp, strongroom.adminApp])
   const answers: Answer[] = []

@@ -17,16 +17,19 @@ const REVEALS: Record<string, string> = {
   'src/cli/service-client.ts': 'writes the token into the authorization header, and the body onto the wire',
   'src/config-forms.ts': 'judges the form of the database URL',
   'src/config.ts': 'reads the keys and judges the form of the token',
+  'src/core/links.ts': 'reads a linked secret as JSON, and takes its member',
   'src/core/reseal.ts':
     'compares what was sealed anew with what was there, and says only whether they are equal',
   'src/core/sealing.ts': 'encrypts it',
   'src/core/values.ts': 'patches, measures and compares values as JSON',
   'src/data-directory.ts': 'writes the first key and the first token into files that only their owner reads',
+  'src/guarded-store.ts': 'hands the value to the provider that keeps it',
   'src/http/lease-grants.ts': 'writes the value into the answer to the lease',
   'src/http/tokens.ts': 'writes a new token into the answer, the only time that it is shown',
   'src/key-file.ts': 'keeps the text of the keys, to know when their file has changed',
   'src/postgres/connections.ts': 'hands the database URL to the driver',
   'src/postgres/upgrade.ts': 'hands the database URLs to the driver',
+  'src/sealed-cache.ts': 'encrypts what was read from a store',
   'src/wire.ts': 'makes the keyring out of the keys',
 }
 

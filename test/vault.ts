@@ -8,16 +8,22 @@ import { ROOT_STREAM } from '../src/core/audit-verify.ts'
 import { AuditTrail } from '../src/core/audit-trail.ts'
 import { Keys } from '../src/core/keys.ts'
 import type { Call, Caller, PresentedToken } from '../src/core/calls.ts'
+import { Copies } from '../src/core/copies.ts'
+import type { CredentialInput } from '../src/core/credentials.ts'
 import { Credentials } from '../src/core/credentials.ts'
+import { ExternalSweep } from '../src/core/external-sweep.ts'
 import type { Grant } from '../src/core/grants.ts'
 import { Identities } from '../src/core/identities.ts'
 import { Keyring } from '../src/core/keyring.ts'
 import type { LeaseRequest } from '../src/core/lease-grants.ts'
 import { LeaseGrants } from '../src/core/lease-grants.ts'
 import { Leases } from '../src/core/leases.ts'
+import type { LedgerHome } from '../src/core/records.ts'
 import { Roles } from '../src/core/roles.ts'
 import { Sealer } from '../src/core/sealer.ts'
 import { Secret } from '../src/core/secret.ts'
+import { StoreSet } from '../src/core/store-set.ts'
+import type { Store } from '../src/core/stores.ts'
 import { Sweep } from '../src/core/sweep.ts'
 import { parseToken } from '../src/core/token.ts'
 import { Values } from '../src/core/values.ts'
@@ -47,6 +53,8 @@ export interface VaultTuning {
   newId: () => string
   /** Its own for each test where tests share a database. */
   workspace: string
+  /** The external stores. */
+  stores: readonly Store[]
   /** Where the lease statements go, if not straight to the database. */
   leaseUrl?: Secret
 }
@@ -65,6 +73,7 @@ const TUNING: VaultTuning = {
   sweepBatch: 500,
   newId: v7,
   workspace: 'acme',
+  stores: [],
 }
 
 const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
@@ -108,15 +117,22 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
   const ledger = new PostgresLedger({ readers, upkeep, writers, leaseWriters, newId: v7 })
   const sealer = new Sealer(keyring, sealing, () => {})
   const acts = new Acts(ledger, sealer, () => {})
-  const { versionsKept, workspace } = tuning
-  const values = new Values(acts, sealer, {
-    newId: v7,
-    versionsKept,
-    stores: ['local'],
-    defaultStore: 'local',
+  const { workspace, copyGraceSeconds } = tuning
+  const stores = new StoreSet(tuning.stores, 'local', tuning.versionsKept)
+  const copies = new Copies(ledger, sealer, stores, v7)
+  const values = new Values(acts, sealer, { newId: v7, copies, stores })
+  const away: LedgerHome[] = []
+  const undeleted: { store: string; reason: string }[] = []
+  const externalSweep = new ExternalSweep(ledger, stores, {
+    copyGraceSeconds,
+    batch: tuning.sweepBatch,
+    lanes: 4,
+    deleteMs: 1000,
+    onAway: (home) => away.push(home),
+    onFailed: (store, reason) => undeleted.push({ store, reason }),
   })
   const granted: { credentialId: string; tokenId: string }[] = []
-  const leaseGrants = new LeaseGrants(ledger, sealer, {
+  const leaseGrants = new LeaseGrants(ledger, copies, {
     ...tuning,
     settleTriesMax: 100,
     onGranted: (one) => granted.push(one),
@@ -134,16 +150,17 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
 
   const administrator = await makeAdministrator(ledger, call(), 'admin')
   const admin = await whoShows(administrator.token)
-  const workspaces = new Workspaces(acts, ['local'])
+  const workspaces = new Workspaces(acts, stores)
   await workspaces.put(call(), admin, workspace, undefined)
   const roles = new Roles(acts)
   const identities = new Identities(acts)
-  const credentials = new Credentials(acts, values, v7)
+  const credentials = new Credentials(acts, values)
   const connector = 'source-postgres'
 
   return {
     acts,
     admin,
+    away,
     auditTrail: new AuditTrail(acts, ledger),
     call,
     connect,
@@ -157,7 +174,9 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     ledger,
     roles,
     sealer,
-    sweep: new Sweep(ledger, { ...tuning, batch: tuning.sweepBatch }),
+    sweep: new Sweep(ledger, externalSweep, { ...tuning, batch: tuning.sweepBatch }),
+    stores,
+    undeleted,
     values,
     workspace,
     workspaces,
@@ -173,8 +192,19 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
       return { name, caller, token: caller.token }
     },
     /** Makes a credential; its value is a JSON text. */
-    create: (by: Someone, name: string, value = '{"password":"one"}', labels: Record<string, string> = {}) =>
-      credentials.create(call(), by.caller, workspace, name, { connector, value: new Secret(value), labels }),
+    create: (
+      by: Someone,
+      name: string,
+      value = '{"password":"one"}',
+      labels: Record<string, string> = {},
+      more: Partial<CredentialInput> = {},
+    ) =>
+      credentials.create(call(), by.caller, workspace, name, {
+        connector,
+        content: { value: new Secret(value) },
+        labels,
+        ...more,
+      }),
     update: (by: Someone, name: string, value: string, ifMatch?: number) =>
       values.put(call(), by.caller, workspace, name, new Secret(value), ifMatch),
     lease: (by: Someone, credential: string, more: Partial<LeaseRequest> = {}) =>
@@ -200,7 +230,7 @@ export async function eventsIn(ground: TestGround, where: string): Promise<Audit
 export const someName = (): string => `n-${v7().slice(-12)}`
 
 /** Asks until the answer is true. */
-export async function eventually(claim: () => Promise<boolean>, withinMs = 2000): Promise<boolean> {
+export async function eventually(claim: () => Promise<boolean>, withinMs = 5000): Promise<boolean> {
   const until = performance.now() + withinMs
   for (;;) {
     if (await claim()) return true

@@ -2,7 +2,7 @@ import type { Caller } from './calls.ts'
 import { forbidden, notFound } from './errors.ts'
 import type { Action, Subject } from './grants.ts'
 import { allows, allowsAdmin, inWorkspace, mayKnow } from './grants.ts'
-import type { LedgerTransaction } from './ledger.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Credential, Workspace } from './records.ts'
 import { isCredentialName, isSlug } from './names.ts'
 

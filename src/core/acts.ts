@@ -1,9 +1,11 @@
 import type { AuditEntry } from './audit.ts'
 import { outcomeOf } from './audit.ts'
 import type { Call, Caller } from './calls.ts'
+import { OutsideFirst } from './draft.ts'
 import { VaultError, deadlinePassed, unauthenticated } from './errors.ts'
 import type { Action } from './grants.ts'
-import type { Ledger, LedgerTransaction } from './ledger.ts'
+import type { Ledger } from './ledger.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
 import { CallerOutdated, OutcomeUnknown, SealingKeyChanged } from './ledger.ts'
 import type { Sealer } from './sealer.ts'
 
@@ -29,7 +31,8 @@ export class Acts {
   }
 
   /**
-   * @param act Throws a VaultError to refuse; may run again where the policy or the sealing key changed under it.
+   * @param act Throws a VaultError to refuse; may run again where the policy or the sealing key changed under it, and
+   *   after what it wants done outside of its transaction.
    * @throws VaultError
    */
   async perform<T>(
@@ -53,6 +56,7 @@ export class Acts {
       } catch (error) {
         if (error instanceof CallerOutdated) judged = await this.authenticate(call, caller)
         else if (error instanceof SealingKeyChanged) this.#sealer.sealUnder(error.keyId)
+        else if (error instanceof OutsideFirst) await this.#outside(call, entry, error)
         else if (error instanceof OutcomeUnknown) throw deadlinePassed(error)
         else throw await this.#refused(call, entry, error)
       }
@@ -65,6 +69,14 @@ export class Acts {
     const known = await this.#ledger.authenticate(caller.token, call.deadlineAt)
     if (!known) throw unauthenticated()
     return known
+  }
+
+  async #outside(call: Call, entry: AuditEntry, { work }: OutsideFirst): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      throw await this.#refused(call, entry, error instanceof OutcomeUnknown ? deadlinePassed(error) : error)
+    }
   }
 
   async #refused(call: Call, entry: AuditEntry, error: unknown): Promise<unknown> {

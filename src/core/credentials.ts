@@ -2,11 +2,12 @@ import { admitToWorkspace, demand, subjectOf } from './access.ts'
 import type { Acts } from './acts.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
+import type { Draft } from './draft.ts'
 import { forbidden, invalid, notFound, VaultError } from './errors.ts'
 import type { Subject } from './grants.ts'
 import { allows, hasAction, mayKnow, newlyLeasable } from './grants.ts'
-import type { LedgerTransaction } from './ledger.ts'
-import type { Credential, CredentialChange, CredentialFilter, Workspace } from './records.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
+import type { Credential, CredentialChange, CredentialFilter, Link, Workspace } from './records.ts'
 import { LABELS_MAX, patchLabels, sameLabels } from './labels.ts'
 import { isCredentialName } from './names.ts'
 import { onCredential } from './on-credential.ts'
@@ -18,7 +19,7 @@ import { checkVersion } from './values.ts'
 export interface CredentialInput {
   connector: string
   /** JSON text. */
-  value: Secret
+  content: { value: Secret } | { link: Link }
   store?: string | undefined
   labels?: Record<string, string> | undefined
   expiresAt?: Date | undefined
@@ -39,18 +40,24 @@ export interface Written {
   created: boolean
 }
 
+/** One run of a write, and what it did before outside of its transaction. */
+interface Act {
+  tx: LedgerTransaction
+  caller: Caller
+  entry: AuditEntry
+  draft: Draft
+}
+
 const WRITE = 'credential:write'
 
 /** Keeps credentials: what they are called, whom they are for, and that they are gone. Their values are in `Values`. */
 export class Credentials {
   readonly #acts: Acts
   readonly #values: Values
-  readonly #newId: () => string
 
-  constructor(acts: Acts, values: Values, newId: () => string) {
+  constructor(acts: Acts, values: Values) {
     this.#acts = acts
     this.#values = values
-    this.#newId = newId
   }
 
   /** @throws VaultError `name_taken`, `unknown_name`, `value_too_large` */
@@ -62,10 +69,11 @@ export class Credentials {
     input: CredentialInput,
   ): Promise<Written> {
     const target = { workspace, credential: name }
+    const draft = this.#values.draft(call)
     return this.#acts.perform(call, caller, WRITE, target, async (tx, judged, entry) => {
       const place = await admitToWorkspace(tx, judged, workspace)
       demand(judged, WRITE, subjectOfInput(place, name, input))
-      const created = await this.#create(tx, judged, place, name, input, entry)
+      const created = await this.#create({ tx, caller: judged, entry, draft }, place, name, input)
       if (!created) throw nameTaken()
       return created
     })
@@ -80,12 +88,14 @@ export class Credentials {
     input: CredentialInput,
     ifMatch: number | undefined,
   ): Promise<Written> {
+    const draft = this.#values.draft(call)
     return this.#acts.perform(
       call,
       caller,
       WRITE,
       { workspace, credential: name },
       async (tx, judged, entry) => {
+        const act = { tx, caller: judged, entry, draft }
         const place = await admitToWorkspace(tx, judged, workspace)
         if (!isCredentialName(name)) throw notFound()
         let existing = await tx.credential(place.id, name, true)
@@ -93,7 +103,7 @@ export class Credentials {
         if (!existing) {
           demand(judged, WRITE, wanted)
           checkVersion(undefined, ifMatch)
-          const created = await this.#create(tx, judged, place, name, input, entry)
+          const created = await this.#create(act, place, name, input)
           if (created) return created
           // Somebody else made it meanwhile: of two writers the later wins, and both are versions.
           existing = await tx.credential(place.id, name, true)
@@ -108,53 +118,45 @@ export class Credentials {
         demand(judged, WRITE, subjectOf(existing))
         demandChange(judged, existing, { ...wanted, connector: existing.connector })
         checkVersion(existing.version, ifMatch)
-        return this.#replace(tx, judged, existing, input, entry)
+        return this.#replace(act, existing, input)
       },
     )
   }
 
   /** @returns undefined where the name is taken. */
-  async #create(
-    tx: LedgerTransaction,
-    caller: Caller,
-    workspace: Workspace,
-    name: string,
-    input: CredentialInput,
-    entry: AuditEntry,
-  ): Promise<Written | undefined> {
-    this.#values.checkSize(input.value)
-    const store = this.#values.storeFor(input.store, workspace)
-    const { connector, labels = {}, expiresAt, purgeAt } = input
-    const row = {
-      id: this.#newId(),
-      workspaceId: workspace.id,
-      name,
-      connector,
-      store,
-      labels,
-      expiresAt,
-      purgeAt,
-    }
-    const credential = await tx.insertCredential({ ...row, createdBy: caller.identity })
-    if (!credential) return undefined
-    await this.#values.write(tx, caller, credential, 1, input.value)
+  async #create(act: Act, workspace: Workspace, name: string, input: CredentialInput) {
+    const { tx, caller, entry, draft } = act
+    const { connector, content, labels = {}, expiresAt, purgeAt } = input
+    const kind = 'link' in content ? 'link' : 'stored'
+    const store = 'link' in content ? content.link.store : this.#values.storeFor(input.store, workspace)
+    if ('link' in content) this.#values.checkLink(content.link, workspace.name)
+    else this.#values.checkSize(content.value, store)
+    const row = { id: draft.credentialId, workspaceId: workspace.id, name, connector, kind, store } as const
+    const described = { labels, expiresAt, purgeAt, createdBy: caller.identity }
+    const made = await tx.insertCredential({ ...row, ...described })
+    if (!made) return undefined
+    const at = { tx, caller, credential: made }
+    if ('link' in content) await this.#values.writeLink(at, 1, content.link)
+    else await this.#values.write(at, 1, content.value, draft)
     entry.version = 1
+    const credential = 'link' in content ? { ...made, link: content.link } : made
     return { credential, changed: true, created: true }
   }
 
-  async #replace(
-    tx: LedgerTransaction,
-    caller: Caller,
-    existing: Credential,
-    input: CredentialInput,
-    entry: AuditEntry,
-  ): Promise<Written> {
-    if (input.connector !== existing.connector) throw notChangeable('connector')
-    if (input.store !== undefined && input.store !== existing.store) throw notChangeable('store')
-    if (input.purgeAt && input.purgeAt.getTime() !== existing.purgeAt?.getTime())
-      throw notChangeable('purge_at')
+  async #replace(act: Act, existing: Credential, input: CredentialInput): Promise<Written> {
+    const { tx, caller, entry, draft } = act
+    const { connector, content, purgeAt } = input
+    if (connector !== existing.connector) throw notChangeable('connector')
+    if ('link' in content !== (existing.kind === 'link')) throw notChangeable('kind')
+    const store = 'link' in content ? content.link.store : input.store
+    if (store !== undefined && store !== existing.store) throw notChangeable('store')
+    if (purgeAt && purgeAt.getTime() !== existing.purgeAt?.getTime()) throw notChangeable('purge_at')
+    if ('link' in content) this.#values.checkLink(content.link, existing.workspace)
     const described = await describe(tx, existing, input.labels ?? {}, input.expiresAt ?? null)
-    const written = await this.#values.update(tx, caller, described.credential, input.value, entry)
+    const admitted = { tx, caller, credential: described.credential, entry }
+    const written = await ('link' in content
+      ? this.#values.relink(admitted, content.link)
+      : this.#values.update(admitted, content.value, draft))
     const changed = described.changed || written.changed
     entry.mark = changed ? undefined : 'unchanged'
     return { credential: written.credential, changed, created: false }

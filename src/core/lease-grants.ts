@@ -1,11 +1,11 @@
 import type { Call, PresentedToken } from './calls.ts'
+import type { Copies } from './copies.ts'
 import type { ProblemCode } from './errors.ts'
 import { VaultError, deadlinePassed, forbidden, notFound, unauthenticated } from './errors.ts'
 import { GroupCommit } from './group-commit.ts'
-import type { LeaseAsk, Ledger, LeaseVerdict } from './ledger.ts'
+import type { LeaseAsk, Ledger, LeaseVerdict, LinkNote } from './ledger.ts'
 import type { Lease } from './records.ts'
 import { isCredentialName, isSlug } from './names.ts'
-import type { Sealer } from './sealer.ts'
 import type { Secret } from './secret.ts'
 import { Tally } from './tally.ts'
 
@@ -45,18 +45,33 @@ export interface LeaseGrantsOptions {
 /** Grants leases by group commit. No value leaves before its lease and its audit event are committed. */
 export class LeaseGrants {
   readonly #ledger: Ledger
-  readonly #sealer: Sealer
+  readonly #copies: Copies
   readonly #options: LeaseGrantsOptions
+  readonly #linkNotes: GroupCommit<LinkNote & { deadlineAt: number }, undefined>
   readonly #commits: GroupCommit<LeaseAsk, { verdict: LeaseVerdict; beganAt: number }>
   /** Leases that were not granted, by the code of the reason. */
   readonly refusals = new Tally()
   #granted = 0
   readonly #timers = new Set<NodeJS.Timeout>()
 
-  constructor(ledger: Ledger, sealer: Sealer, options: LeaseGrantsOptions) {
+  constructor(ledger: Ledger, copies: Copies, options: LeaseGrantsOptions) {
     this.#ledger = ledger
-    this.#sealer = sealer
+    this.#copies = copies
     this.#options = options
+    this.#linkNotes = new GroupCommit({
+      lanes: 1,
+      lineMax: options.lineMax,
+      batchMax: options.batchMax,
+      deadlineOf: (note) => note.deadlineAt,
+      // What was read is noted before the value leaves; without it the lease fails, and nothing is to be undone.
+      onUnknown: () => {},
+      onLate: () => {},
+      commit: async (notes) => {
+        const deadlineAt = notes.reduce((latest, note) => Math.max(latest, note.deadlineAt), 0)
+        await this.#ledger.noteLinkReads(notes, deadlineAt)
+        return notes.map(() => undefined)
+      },
+    })
     this.#commits = new GroupCommit({
       lanes: options.lanes,
       lineMax: options.lineMax,
@@ -144,12 +159,21 @@ export class LeaseGrants {
     const { lease, copy } = verdict
     try {
       if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
-      if (performance.now() - beganAt > this.#options.judgementMsMax) {
+      const local = copy.ref === undefined && copy.link === undefined
+      const read = local
+        ? undefined
+        : await this.#copies.read(lease.workspace, copy, ask.call, lease.identity)
+      if (read?.outside || performance.now() - beganAt > this.#options.judgementMsMax) {
         const [code] = await this.#ledger.judgeAgain([{ ask, lease }], ask.call.deadlineAt)
         if (code) throw refusal(code)
-        if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
       }
-      const value = this.#sealer.open(lease.workspace, copy)
+      if (read?.link) {
+        const note = { leaseId: lease.id, ...read.link, deadlineAt: ask.call.deadlineAt }
+        await this.#linkNotes.submit(note)
+        Object.assign(lease, read.link)
+      }
+      if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
+      const value = read ? read.value : this.#copies.open(lease.workspace, copy)
       this.#granted++
       this.#options.onGranted({ credentialId: lease.credentialId, tokenId: ask.token.id })
       return { lease, value }

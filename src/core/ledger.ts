@@ -1,26 +1,10 @@
-import type { AuditEntry, AuditEvent, AuditFilter, StreamHead } from './audit.ts'
+import type { StreamHead } from './audit.ts'
 import type { AuditSource } from './audit-verify.ts'
-import type { Call, Caller, Page, PageRequest, PresentedToken } from './calls.ts'
+import type { Call, Caller, PresentedToken } from './calls.ts'
 import type { ProblemCode } from './errors.ts'
-import type { Grant } from './grants.ts'
-import type {
-  Copy,
-  Credential,
-  CredentialChange,
-  CredentialFilter,
-  Identity,
-  KeyRecord,
-  Lease,
-  LeaseFilter,
-  NewCredential,
-  NewVersion,
-  Role,
-  Rotation,
-  RotationFailure,
-  TokenRecord,
-  Version,
-  Workspace,
-} from './records.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
+import type { Copy, Lease, RotationFailure } from './records.ts'
+import type { Relocation } from './relocation.ts'
 import type { Place } from './sealing.ts'
 
 /** Whether a statement was committed is not known: its connection is closed, and nothing may be concluded. */
@@ -81,148 +65,11 @@ export type ResealCopies = (
   copies: readonly { keyId: string; sealed: string; place: Place }[],
 ) => Promise<({ newCopyId: string } & ({ sealed: string } | { code: ProblemCode }))[]>
 
-/** What one transaction may do. Events that it records are chained and committed with it. */
-export interface LedgerTransaction {
-  record(entry: AuditEntry): void
-
-  workspace(name: string): Promise<Workspace | undefined>
-  putWorkspace(
-    name: string,
-    defaultStore: string | undefined,
-  ): Promise<{ workspace: Workspace; created: boolean }>
-  deleteWorkspace(id: string): Promise<'deleted' | 'in_use'>
-  workspaces(page: PageRequest): Promise<Page<Workspace>>
-
-  /** Locks the policy, so that of two changes to who may do what one waits; raises its version. */
-  changePolicy(): Promise<void>
-  role(name: string): Promise<Role | undefined>
-  putRole(name: string, grants: Grant[]): Promise<{ role: Role; created: boolean }>
-  deleteRole(name: string): Promise<'deleted' | 'in_use' | 'missing'>
-  roles(page: PageRequest): Promise<Page<Role>>
-  identity(name: string): Promise<Identity | undefined>
-  /** @returns undefined where one of the roles does not exist. */
-  putIdentity(name: string, roles: string[]): Promise<{ identity: Identity; created: boolean } | undefined>
-  deleteIdentity(id: string): Promise<void>
-  identities(page: PageRequest): Promise<Page<Identity>>
-  /** The grants of every identity's roles taken together. */
-  grantsOf(identityId: string): Promise<Grant[]>
-  /** How many identities hold `admin:*`. */
-  administrators(): Promise<number>
-  insertToken(identityId: string, token: PresentedToken, expiresInSeconds: number): Promise<TokenRecord>
-  deleteToken(identityId: string, tokenId: string): Promise<boolean>
-  tokens(identityId: string, page: PageRequest): Promise<Page<TokenRecord>>
-
-  /** The active credential of that name, locked against other writers where `lock` is set. */
-  credential(workspaceId: string, name: string, lock?: boolean): Promise<Credential | undefined>
-  /** Every deleted credential that had this name, newest deletion first, locked. */
-  deletedCredentials(workspaceId: string, name: string): Promise<Credential[]>
-  /** @returns undefined where the name is taken. */
-  insertCredential(credential: NewCredential): Promise<Credential | undefined>
-  updateCredential(id: string, change: CredentialChange): Promise<Credential>
-  credentials(
-    identityId: string,
-    workspaceId: string,
-    filter: CredentialFilter,
-    page: PageRequest,
-  ): Promise<Page<Credential>>
-  /** Makes a credential `deleted`: it can be restored. */
-  deleteCredential(id: string): Promise<void>
-  /** Gone for good: its sealed values are erased at once, its copies are dropped and its row is forgotten. */
-  purgeCredential(id: string): Promise<void>
-  /** @returns undefined where the name is in use again. */
-  restoreCredential(id: string): Promise<Credential | undefined>
-
-  /** The readable copy of a version, `current` or `kept`. */
-  copy(credentialId: string, version: number): Promise<Copy | undefined>
-  /**
-   * Makes `version` current with one local copy, keeps the newest `versionsKept`, and erases what falls out.
-   *
-   * @throws SealingKeyChanged where `keyId` is not the sealing key.
-   */
-  insertVersion(version: NewVersion, versionsKept: number): Promise<void>
-  versions(credentialId: string, page: PageRequest): Promise<Page<Version>>
-  dropVersion(credentialId: string, version: number): Promise<boolean>
-
-  lease(id: string): Promise<(Lease & { identityId: string; labels: Record<string, string> }) | undefined>
-  /** @param readsOthers Whether the identity may `lease:read` anywhere. */
-  leases(
-    identityId: string,
-    readsOthers: boolean,
-    filter: LeaseFilter,
-    page: PageRequest,
-  ): Promise<Page<Lease>>
-  /** Judges a lease anew, as a new one would be, without granting it. */
-  judge(token: PresentedToken, ask: JudgeAsk): Promise<Judgement>
-  renewLease(id: string, expiresAt: Date): Promise<void>
-  revokeLease(id: string): Promise<void>
-  /** Ends every lease in the scope, also those whose statement is still on its way. */
-  revokeLeases(scope: RevocationScope): Promise<Revocation>
-  /** How many leases that revocation has ended. */
-  countEndedLeases(scope: RevocationScope, revocation: Revocation): Promise<number>
-
-  /** The next credentials whose time to be purged has come, locked; those that another sweep holds are passed over. */
-  duePurges(recoverySeconds: number, limit: number): Promise<Credential[]>
-  /** Forgets dropped and replaced copies that nothing outside the ledger keeps. @returns how many */
-  forgetCopies(graceSeconds: number, limit: number): Promise<number>
-  /** Forgets leases that ended longer ago than this. @returns how many */
-  forgetLeases(retentionSeconds: number, limit: number): Promise<number>
-  /** Forgets revocations that no remembered lease can be older than, and tokens long expired. @returns how many */
-  forgetRevocations(retentionSeconds: number): Promise<number>
-  /** Writes down what was used lately, unless that is written down for the last hour. */
-  touch(credentialIds: readonly string[], tokenIds: readonly string[]): Promise<void>
-
-  keys(page: PageRequest): Promise<Page<KeyRecord>>
-  /**
-   * Locks the table of keys, counts what is sealed under others, makes `keyId` the sealing key, and names the rotation.
-   * Refuses where one runs, and where living processes do not know the key: these are named.
-   */
-  beginRotation(
-    keyId: string,
-    startedBy: string,
-  ): Promise<Rotation | 'already_running' | { ignorant: string[] }>
-  rotation(id: string): Promise<Rotation | undefined>
-  rotations(page: PageRequest): Promise<Page<Rotation>>
-  /** Keeps what could not be moved, and counts it. @returns those that were not known yet */
-  recordRotationFailures(
-    rotationId: string,
-    failures: readonly (RotationFailure & { copyId: string })[],
-  ): Promise<RotationFailure[]>
-  endRotation(id: string, state: 'done' | 'failed' | 'cancelled'): Promise<void>
-  /**
-   * Locks the table of keys, then counts the sealed copies under other keys than the rotation's: so zero stays zero.
-   * `failed` are those that the rotation could not move, `left` all others, or 1 where a look without the lock finds any.
-   */
-  countUnmoved(rotation: { id: string; toKey: string }): Promise<{ left: number; failed: number }>
-  auditEvents(filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>>
-}
-
-/** A lease as it is judged again. */
-export interface JudgeAsk {
-  workspace: string
-  credential: string
-  version: number
-  ttlSeconds?: number | undefined
-}
-
-/** The code that refuses, or until when the lease may last. */
-export interface Judgement {
-  code?: ProblemCode | undefined
-  credentialId?: string | undefined
-  expiresAt?: Date | undefined
-}
-
-/** Leases whose own counter is below `counter` have ended; those below `before` had been ended by the same scope already. */
-export interface Revocation {
-  counter: number
-  before: number
-}
-
-/** Every id that is given must match. */
-export interface RevocationScope {
-  workspaceId?: string | undefined
-  credentialId?: string | undefined
-  identityId?: string | undefined
-  tokenId?: string | undefined
+/** What was read for a link's lease. */
+export interface LinkNote {
+  leaseId: string
+  storeVersion?: string | undefined
+  readAt: Date
 }
 
 /** What the core asks of the database. `src/postgres/` is the only implementation. */
@@ -254,6 +101,10 @@ export interface Ledger extends AuditSource {
     granted: readonly { ask: LeaseAsk; lease: Lease }[],
     deadlineAt: number,
   ): Promise<(ProblemCode | undefined)[]>
+  /** The readable copy of a version, as the pointer is right now. */
+  readableCopy(credentialId: string, version: number, deadlineAt: number): Promise<Copy | undefined>
+  /** Writes down what was read for leases of links. */
+  noteLinkReads(reads: readonly LinkNote[], deadlineAt: number): Promise<void>
   /** Marks leases as `failed`, where they exist, and says which do. */
   failLeases(leases: readonly { id: string; code: ProblemCode; call: Call }[]): Promise<string[]>
   /** The rotation that runs, if one does. */
@@ -270,6 +121,8 @@ export interface Ledger extends AuditSource {
     limit: number,
     reseal: ResealCopies,
   ): Promise<RotationStep | undefined>
+  /** The store migration that runs, if one does. */
+  runningRelocation(): Promise<Relocation | undefined>
   /** Where each of this process's streams stands. */
   heads(): StreamHead[]
 }

@@ -3,7 +3,7 @@ import type { Acts } from './acts.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Call, Caller } from './calls.ts'
 import type { Action } from './grants.ts'
-import type { LedgerTransaction } from './ledger.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Credential } from './records.ts'
 
 /** What an act on one active credential is given, once its caller is admitted to it. */

@@ -44,6 +44,8 @@ export interface Credential {
   connector: string
   kind: 'stored' | 'link'
   store: string
+  /** Where a link points to. */
+  link?: Link | undefined
   version: number
   state: CredentialState
   labels: Record<string, string>
@@ -76,7 +78,16 @@ export interface Version {
   createdBy: string
 }
 
-/** A copy that can be read: `sealed` is a local copy's Fernet token. */
+/** A pointer to a secret that somebody else keeps in an external store. */
+export interface Link {
+  store: string
+  /** As the caller wrote it: `Locator.parse` judges it. */
+  locator: string
+  /** A top-level member of a JSON secret. */
+  field?: string | undefined
+}
+
+/** A copy that can be read: `sealed` is a local copy's Fernet token, `ref` an external one's; a link has neither. */
 export interface Copy {
   id: string
   credentialId: string
@@ -84,6 +95,8 @@ export interface Copy {
   store: string
   keyId?: string | undefined
   sealed?: string | undefined
+  ref?: string | undefined
+  link?: Link | undefined
 }
 
 /** `failed`: its value never left. */
@@ -105,6 +118,10 @@ export interface Lease {
   issuedAt: Date
   expiresAt: Date
   ttlSeconds: number
+  /** Of a link: the store's own name of the version that was read. */
+  storeVersion?: string | undefined
+  /** Of a link: when it was read. */
+  readAt?: Date | undefined
 }
 
 /** What a list of leases is narrowed by; each that is given must hold. */
@@ -162,6 +179,7 @@ export interface NewCredential {
   workspaceId: string
   name: string
   connector: string
+  kind: 'stored' | 'link'
   store: string
   labels: Record<string, string>
   createdBy: string
@@ -175,12 +193,39 @@ export interface CredentialChange {
   expiresAt?: Date | null
 }
 
-/** A version that is being made, with its only copy. */
+/** A version that is being made, with its only copy: sealed here, kept outside and named already, or a link. */
 export interface NewVersion {
   copyId: string
   credentialId: string
   version: number
   createdBy: string
-  keyId: string
-  sealed: string
+  content: { keyId: string; sealed: string } | { named: true } | { link: Link }
 }
+
+/** A copy that is named before its store is asked to keep it. */
+export interface NamedCopy {
+  id: string
+  credentialId: string
+  version: number
+  store: string
+  ref: string
+}
+
+/** A dropped copy whose store is to be asked to forget it. */
+export interface DroppedCopy {
+  id: string
+  store: string
+  ref: string
+  /** Without the store's own recovery window, where it can. */
+  forGood: boolean
+}
+
+/** How many copies a store keeps, by state. */
+export interface StoreCopies {
+  store: string
+  state: string
+  copies: number
+}
+
+/** Whether this ledger is in the database that its external copies belong to. */
+export type LedgerHome = 'here' | 'elsewhere' | 'held'

@@ -5,7 +5,7 @@ import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import { notFound, VaultError } from './errors.ts'
 import type { Grant } from './grants.ts'
 import { checkGrants, expandActions } from './grants.ts'
-import type { LedgerTransaction } from './ledger.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Role } from './records.ts'
 
 const ACTION = 'admin:roles'

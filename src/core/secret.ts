@@ -18,6 +18,16 @@ export class Secret {
     return this.#text
   }
 
+  /** Whether both hold the same text. Both are ours: what a caller guesses is never compared here. */
+  equals(other: Secret): boolean {
+    return this.#text === other.#text
+  }
+
+  /** Length in bytes of UTF-8; for limits only. */
+  get bytes(): number {
+    return Buffer.byteLength(this.#text)
+  }
+
   /** Length in UTF-16 units; for limits only. */
   get length(): number {
     return this.#text.length

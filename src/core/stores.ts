@@ -33,6 +33,8 @@ export interface Store {
   readonly prefix: string
   /** What each workspace may link to: prefixes that end in `/`. */
   readonly links: Readonly<Record<string, readonly string[]>>
+  /** What each segment of a locator must match, where the store's names are flat. */
+  readonly segment?: RegExp | undefined
   readonly versionsKept: number
   readonly valueBytesMax: number
   readonly writesPerSecond: number | undefined

@@ -1,5 +1,8 @@
 import { ownCall } from './calls.ts'
-import type { Ledger, LedgerTransaction } from './ledger.ts'
+import type { ExternalSweep, ExternalSwept } from './external-sweep.ts'
+import type { Ledger } from './ledger.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
+import type { Credential, DroppedCopy, LedgerHome } from './records.ts'
 
 /** What is due, and how much of it at once. */
 export interface SweepOptions {
@@ -16,18 +19,33 @@ export interface SweepOptions {
 /** How much was swept. */
 export interface SweepReport {
   purged: number
+  /** Rows of copies that nothing outside keeps. */
   copies: number
+  external: ExternalSwept
   leases: number
   revocations: number
 }
 
+/** What a sweep would do first. */
+export interface SweepPreview {
+  home: LedgerHome
+  /** Credentials that would be purged, at most 500 of them; their copies follow a grace later. */
+  purges: Credential[]
+  /** Copies that their stores would be asked to delete: at most 500 of them, and how many there are. */
+  external: { copies: DroppedCopy[]; total: number }
+}
+
+const SHOWN_MAX = 500
+
 /** The one place that deletes. Holds no cursor: it takes the next few rows until the ledger has none; it may die. */
 export class Sweep {
   readonly #ledger: Ledger
+  readonly #external: ExternalSweep
   readonly #options: SweepOptions
 
-  constructor(ledger: Ledger, options: SweepOptions) {
+  constructor(ledger: Ledger, external: ExternalSweep, options: SweepOptions) {
     this.#ledger = ledger
+    this.#external = external
     this.#options = options
   }
 
@@ -37,9 +55,37 @@ export class Sweep {
     return {
       purged: await untilNone(() => this.#purge()),
       copies: await untilNone(() => this.#step((tx) => tx.forgetCopies(copyGraceSeconds, batch))),
+      external: await this.#external.run(),
       leases: await untilNone(() => this.#step((tx) => tx.forgetLeases(leaseRetentionSeconds, batch))),
       revocations: await this.#step((tx) => tx.forgetRevocations(leaseRetentionSeconds)),
     }
+  }
+
+  /** What is due now. Changes nothing. */
+  preview(): Promise<SweepPreview> {
+    const { recoverySeconds, copyGraceSeconds } = this.#options
+    return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, async (tx) => ({
+      home: await tx.home(),
+      purges: await tx.duePurges(recoverySeconds, SHOWN_MAX),
+      external: await tx.dueCopies(copyGraceSeconds, SHOWN_MAX),
+    }))
+  }
+
+  /** Nothing external is deleted any more, until {@link adopt}: for a ledger that is a physical copy of another. */
+  hold(): Promise<void> {
+    return this.#settle('sweep:hold', (tx) => tx.holdHome())
+  }
+
+  /** This ledger deletes external copies from now on, wherever it came from. */
+  adopt(): Promise<void> {
+    return this.#settle('sweep:adopt', (tx) => tx.adoptHome())
+  }
+
+  #settle(action: string, act: (tx: LedgerTransaction) => Promise<void>): Promise<void> {
+    return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, async (tx) => {
+      await act(tx)
+      tx.record({ action, outcome: 'allowed' })
+    })
   }
 
   #purge(): Promise<number> {

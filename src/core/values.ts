@@ -1,30 +1,29 @@
 import type { Acts } from './acts.ts'
-import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
+import type { Copies } from './copies.ts'
 import type { Written } from './credentials.ts'
+import { Draft } from './draft.ts'
+import type { ProblemCode } from './errors.ts'
 import { VaultError, notFound, unknownName } from './errors.ts'
 import { equalValues, MAX_VALUE_BYTES, mergePatch } from './json-value.ts'
-import type { LedgerTransaction } from './ledger.ts'
-import type { Credential, Version, Workspace } from './records.ts'
-import type { Access } from './on-credential.ts'
+import type { Link, Version, Workspace } from './records.ts'
+import type { Access, Admitted } from './on-credential.ts'
 import { onCredential } from './on-credential.ts'
 import type { Sealer } from './sealer.ts'
 import { Secret } from './secret.ts'
+import type { StoreSet } from './store-set.ts'
+import { LOCAL } from './store-set.ts'
 
 const READING: Access = { action: 'credential:read' }
 const WRITING: Access = { action: 'credential:write', lock: true }
 const PURGING: Access = { action: 'credential:purge', lock: true }
 
-/** Where values are kept, and how many versions of each. */
+/** Where values are kept. */
 export interface ValuesOptions {
   /** Makes a UUID v7. */
   newId: () => string
-  /** The newest versions that are kept, the current one among them. */
-  versionsKept: number
-  /** The names of the stores that a credential can be kept in. */
-  stores: readonly string[]
-  /** The store where neither the request nor the workspace names one. */
-  defaultStore: string
+  copies: Copies
+  stores: StoreSet
 }
 
 /** The next value, as JSON text; or how it is made of the current one. */
@@ -69,6 +68,11 @@ export class Values {
     })
   }
 
+  /** Keeps what an act does outside of its transaction, whichever store it turns out to need. */
+  draft(call: Call): Draft {
+    return new Draft(this.#options.copies, call, this.#options.newId())
+  }
+
   #change(
     call: Call,
     caller: Caller,
@@ -77,9 +81,10 @@ export class Values {
     ifMatch: number | undefined,
     next: Next,
   ): Promise<Written> {
+    const draft = this.draft(call)
     return onCredential(this.#acts, call, caller, { workspace, name }, WRITING, async (admitted) => {
       checkVersion(admitted.credential.version, ifMatch)
-      return this.update(admitted.tx, admitted.caller, admitted.credential, next, admitted.entry)
+      return this.update(admitted, next, draft)
     })
   }
 
@@ -92,11 +97,12 @@ export class Values {
     version: number,
     ifMatch: number | undefined,
   ): Promise<Written> {
+    const draft = this.draft(call)
     return onCredential(this.#acts, call, caller, { workspace, name }, WRITING, async (admitted) => {
-      const { tx, credential, entry } = admitted
-      checkVersion(credential.version, ifMatch)
-      const kept = await this.#open(tx, credential, version)
-      return this.update(tx, admitted.caller, credential, kept, entry)
+      checkVersion(admitted.credential.version, ifMatch)
+      if (admitted.credential.kind === 'link') throw linkNotChangeable()
+      const kept = await this.#open(admitted, version, draft)
+      return this.update(admitted, kept, draft)
     })
   }
 
@@ -127,78 +133,124 @@ export class Values {
   }
 
   /** @throws VaultError `value_too_large` */
-  checkSize(value: Secret): void {
-    if (Buffer.byteLength(value.reveal()) > MAX_VALUE_BYTES) {
-      throw new VaultError('value_too_large', `A value is at most ${MAX_VALUE_BYTES} bytes of compact JSON`)
-    }
+  checkSize(value: Secret, store: string): void {
+    const most = this.#options.stores.valueBytesMax(store)
+    if (value.bytes <= most) return
+    const whose = most < MAX_VALUE_BYTES ? 'In this store a value' : 'A value'
+    throw new VaultError('value_too_large', `${whose} is at most ${most} bytes of compact JSON`)
   }
 
   /** The store of a new credential: the request's, else the workspace's, else the default. */
   storeFor(asked: string | undefined, workspace: Workspace): string {
-    const store = asked ?? workspace.defaultStore ?? this.#options.defaultStore
-    if (!this.#options.stores.includes(store)) throw unknownName('/store', 'There is no store of this name')
-    return store
+    return this.#options.stores.choose(asked, workspace)
+  }
+
+  /**
+   * Judges where a link leads.
+   *
+   * @throws VaultError `unknown_name`, `link_refused`
+   */
+  checkLink(link: Link, workspace: string): void {
+    if (!this.#options.stores.has(link.store))
+      throw unknownName('/link/store', 'There is no store of this name')
+    this.#options.stores.follow(link, workspace)
   }
 
   /**
    * Writes the next version, unless it is what is current already.
    *
-   * @throws VaultError `copy_unreadable` where the next value is made of the current one, and no key opens that
+   * @throws VaultError `copy_unreadable`, `store_not_found` where the next value is made of the current one, and that
+   *   is lost; OutsideFirst where a store must be asked
    */
-  async update(
-    tx: LedgerTransaction,
-    caller: Caller,
-    credential: Credential,
-    next: Next,
-    entry: AuditEntry,
-  ): Promise<Written> {
-    const current = await this.#current(tx, credential, next)
+  async update(admitted: Admitted, next: Next, draft: Draft): Promise<Written> {
+    const { credential, entry } = admitted
+    if (credential.kind === 'link') throw linkNotChangeable()
+    const current = await this.#current(admitted, next, draft)
     const value = next instanceof Secret ? next : next(current!)
-    this.checkSize(value)
-    if (current && equalValues(JSON.parse(current.reveal()), JSON.parse(value.reveal()))) {
-      entry.version = credential.version
-      entry.mark = 'unchanged'
-      return { credential, changed: false, created: false }
-    }
+    this.checkSize(value, credential.store)
+    if (current && equalValues(JSON.parse(current.reveal()), JSON.parse(value.reveal())))
+      return unchanged(admitted)
     const version = credential.version + 1
-    await this.write(tx, caller, credential, version, value)
+    await this.write(admitted, version, value, draft)
     entry.version = version
+    return this.#written(admitted)
+  }
+
+  /** Points a link elsewhere, as a new version. */
+  async relink(admitted: Admitted, link: Link): Promise<Written> {
+    const { credential, entry } = admitted
+    const { store, locator, field } = credential.link!
+    if (link.store === store && link.locator === locator && link.field === field) return unchanged(admitted)
+    const version = credential.version + 1
+    await this.writeLink(admitted, version, link)
+    entry.version = version
+    return this.#written(admitted)
+  }
+
+  /**
+   * Makes `value` the current version: sealed for its own place, or kept outside.
+   *
+   * @throws OutsideFirst where it must be put first
+   */
+  async write(at: Writing, version: number, value: Secret, draft: Draft): Promise<void> {
+    const { tx, caller, credential } = at
+    const { workspace, id: credentialId, name, store } = credential
+    const made = { credentialId, version, createdBy: caller.identity }
+    const versionsKept = this.#options.stores.versionsKept(store)
+    if (store === LOCAL) {
+      const copyId = this.#options.newId()
+      const content = this.#sealer.seal({ workspace, credentialId, version, copyId }, value)
+      return tx.insertVersion({ ...made, copyId, content }, versionsKept)
+    }
+    const order = { store, credentialId, version, owner: { workspace, credential: name }, value }
+    const copyId = draft.written(order, caller.identity)
+    return tx.insertVersion({ ...made, copyId, content: { named: true } }, versionsKept)
+  }
+
+  /** Makes a link the current version. */
+  writeLink({ tx, caller, credential }: Writing, version: number, link: Link): Promise<void> {
+    const { id: credentialId, store } = credential
+    const made = { credentialId, version, createdBy: caller.identity, copyId: this.#options.newId() }
+    return tx.insertVersion({ ...made, content: { link } }, this.#options.stores.versionsKept(store))
+  }
+
+  async #written({ tx, credential }: Admitted): Promise<Written> {
     const updated = await tx.credential(credential.workspaceId, credential.name)
     return { credential: updated!, changed: true, created: false }
   }
 
-  /** Seals `value` for its own place and makes it the current version. */
-  async write(
-    tx: LedgerTransaction,
-    caller: Caller,
-    credential: Credential,
-    version: number,
-    value: Secret,
-  ): Promise<void> {
-    const copyId = this.#options.newId()
-    const { workspace, id: credentialId } = credential
-    const { keyId, sealed } = this.#sealer.seal({ workspace, credentialId, version, copyId }, value)
-    const row = { copyId, credentialId, version, createdBy: caller.identity, keyId, sealed }
-    await tx.insertVersion(row, this.#options.versionsKept)
-  }
-
-  /** The current value; undefined where no key opens it and a whole new one takes its place. */
-  async #current(tx: LedgerTransaction, credential: Credential, next: Next): Promise<Secret | undefined> {
+  /** The current value; undefined where it is lost and a whole new one takes its place. */
+  async #current(admitted: Admitted, next: Next, draft: Draft): Promise<Secret | undefined> {
     try {
-      return await this.#open(tx, credential, credential.version)
+      return await this.#open(admitted, admitted.credential.version, draft)
     } catch (error) {
-      const unreadable = error instanceof VaultError && error.code === 'copy_unreadable'
-      if (unreadable && next instanceof Secret) return undefined
+      const lost = error instanceof VaultError && LOST.includes(error.code)
+      if (lost && next instanceof Secret) return undefined
       throw error
     }
   }
 
-  async #open(tx: LedgerTransaction, credential: Credential, version: number): Promise<Secret> {
+  async #open({ tx, caller, credential }: Admitted, version: number, draft: Draft): Promise<Secret> {
     if (version > credential.version || version < 1) throw notFound()
     const copy = await tx.copy(credential.id, version)
     if (!copy) throw versionGone(version)
-    return this.#sealer.open(credential.workspace, copy)
+    return draft.read(credential.workspace, copy, caller.identity)
   }
+}
+
+/** What a new version is written by, and of what. */
+type Writing = Pick<Admitted, 'tx' | 'caller' | 'credential'>
+
+const LOST: readonly ProblemCode[] = ['copy_unreadable', 'store_not_found']
+
+function unchanged({ credential, entry }: Admitted): Written {
+  entry.version = credential.version
+  entry.mark = 'unchanged'
+  return { credential, changed: false, created: false }
+}
+
+function linkNotChangeable(): VaultError {
+  return new VaultError('not_changeable', 'This is a link: only PUT of the credential points it elsewhere')
 }
 
 /** @throws VaultError `version_mismatch` where `if-match` names another version than the current one. */

@@ -3,16 +3,16 @@ import type { Acts } from './acts.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import { VaultError, notFound, unknownName } from './errors.ts'
 import type { Workspace } from './records.ts'
+import type { StoreSet } from './store-set.ts'
 
 const ACTION = 'admin:workspaces'
 
 /** Workspaces, for operators. */
 export class Workspaces {
   readonly #acts: Acts
-  readonly #stores: readonly string[]
+  readonly #stores: StoreSet
 
-  /** @param stores The names that `default_store` may have. */
-  constructor(acts: Acts, stores: readonly string[]) {
+  constructor(acts: Acts, stores: StoreSet) {
     this.#acts = acts
     this.#stores = stores
   }
@@ -43,7 +43,7 @@ export class Workspaces {
   ): Promise<{ workspace: Workspace; created: boolean }> {
     return this.#acts.perform(call, caller, ACTION, { workspace: name }, async (tx, judged) => {
       demandAdmin(judged, ACTION)
-      if (defaultStore !== undefined && !this.#stores.includes(defaultStore)) {
+      if (defaultStore !== undefined && !this.#stores.has(defaultStore)) {
         throw unknownName('/default_store', 'There is no store of this name')
       }
       return tx.putWorkspace(name, defaultStore)

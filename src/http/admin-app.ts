@@ -9,6 +9,8 @@ import { leaseRevocationComponents, leaseRevocationRoutes } from './lease-revoca
 import { metricsComponents, metricsRoutes } from './metrics.ts'
 import { rotationComponents, rotationRoutes } from './rotations.ts'
 import { roleComponents, roleRoutes } from './roles.ts'
+import { storeMigrationComponents, storeMigrationRoutes } from './store-migrations.ts'
+import { storeComponents, storeRoutes } from './stores.ts'
 import { tokenComponents, tokenRoutes } from './tokens.ts'
 import { workspaceComponents, workspaceRoutes } from './workspaces.ts'
 
@@ -24,6 +26,7 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
         { name: 'roles', description: 'Named lists of grants.' },
         { name: 'identities', description: 'Who may call, and with which tokens.' },
         { name: 'keys', description: 'What seals values.' },
+        { name: 'stores', description: 'Where copies lie.' },
         { name: 'leases', description: 'Timed, recorded rights to one version of one credential.' },
         { name: 'health', description: 'The service in numbers.' },
         { name: 'audit', description: 'What was done, by whom, chained by hash.' },
@@ -38,6 +41,8 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
       ...tokenComponents,
       ...keyComponents,
       ...rotationComponents,
+      ...storeComponents,
+      ...storeMigrationComponents,
       ...leaseRevocationComponents,
       ...auditComponents,
       ...metricsComponents,
@@ -50,6 +55,8 @@ export function buildAdminApp(deps: HttpDeps): FastifyInstance {
       tokenRoutes(deps),
       keyRoutes(deps),
       rotationRoutes(deps),
+      storeRoutes(deps),
+      storeMigrationRoutes(deps),
       leaseRevocationRoutes(deps),
       auditRoutes(deps, gate),
       metricsRoutes(deps),

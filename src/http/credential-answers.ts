@@ -12,6 +12,7 @@ const credential = {
   connector: form.text,
   kind: { type: 'string', enum: ['stored', 'link'] },
   store: form.text,
+  link: form.ref('Link'),
   version: form.count,
   state: { type: 'string', description: '`active` or `deleted`.' },
   labels: form.textMap,
@@ -22,10 +23,15 @@ const credential = {
   purge_at: form.time,
   last_leased_at: { ...form.time, description: 'May be an hour old.' },
 }
-const optional = ['expires_at', 'purge_at', 'last_leased_at']
+const optional = ['link', 'expires_at', 'purge_at', 'last_leased_at']
 
 /** A credential as it is answered. */
 export const credentialComponents: readonly Component[] = [
+  {
+    $id: 'Link',
+    description: 'Where a link points to.',
+    ...form.open({ store: form.text, locator: form.text, field: form.text }, ['field']),
+  },
   { $id: 'Credential', ...form.open(credential, optional) },
   {
     $id: 'WrittenCredential',
@@ -54,6 +60,15 @@ export const credentialMade = {
 /** For those who may not, and for all that is missing. */
 export const hidden: ProblemCode[] = ['forbidden', 'not_found']
 
+/** Of what asks an external store. */
+export const ofStores: ProblemCode[] = [
+  'store_not_found',
+  'store_denied',
+  'store_rejected',
+  'store_throttled',
+  'store_unavailable',
+]
+
 /** Of a write that opens what is stored. */
 export const opening: ProblemCode[] = ['copy_unreadable', 'version_mismatch']
 
@@ -70,7 +85,7 @@ export function sendWritten(reply: FastifyReply, { credential, changed, created 
 /** A write that honours `if-match` and opens what is stored. */
 export const writeAnswer = {
   answer: credentialAnswer,
-  codes: [...hidden, ...opening, 'value_too_large'] as ProblemCode[],
+  codes: [...hidden, ...opening, ...ofStores, 'not_changeable', 'value_too_large'] as ProblemCode[],
 }
 
 /** The quoted version. */
@@ -87,6 +102,7 @@ export function toCredential(one: Credential) {
     connector: one.connector,
     kind: one.kind,
     store: one.store,
+    link: one.link,
     version: one.version,
     state: one.state,
     labels: one.labels,

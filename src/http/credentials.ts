@@ -1,13 +1,15 @@
 import type { FastifyPluginCallback } from 'fastify'
 import type { CredentialInput, Credentials } from '../core/credentials.ts'
 import type { ProblemCode } from '../core/errors.ts'
-import type { CredentialFilter } from '../core/records.ts'
+import { invalid } from '../core/errors.ts'
+import type { CredentialFilter, Link } from '../core/records.ts'
 import { CREDENTIAL_NAME_PATTERN, SLUG_PATTERN } from '../core/names.ts'
 import {
   credentialAnswer,
   credentialMade,
   etagOf,
   hidden,
+  ofStores,
   opening,
   sendWritten,
   toCredential,
@@ -21,9 +23,21 @@ import type { Component } from './schemas.ts'
 import * as form from './schemas.ts'
 
 const described = { labels: form.labels, expires_at: form.timestamp }
+const link = form.closed(
+  {
+    store: form.slug,
+    locator: form.freeText(
+      512,
+      'Segments joined by `/`, under a prefix that the store opens to the workspace.',
+    ),
+    field: form.freeText(256, 'A top-level member of a JSON secret.'),
+  },
+  ['store', 'locator'],
+)
 const input = {
   connector: form.slug,
   value: form.value,
+  link: { ...link, description: 'A secret that somebody else keeps: it is read when it is leased.' },
   store: form.slug,
   ...described,
   purge_at: form.timestamp,
@@ -36,12 +50,14 @@ const exampleInput = { connector: 'source-postgres', value: exampleValue, labels
 export const credentialInputComponents: readonly Component[] = [
   {
     $id: 'NewCredential',
-    ...form.closed({ name: form.credentialName, ...input }, ['name', 'connector', 'value']),
+    ...form.closed({ name: form.credentialName, ...input }, ['name', 'connector']),
+    description: 'With either a value or a link.',
     examples: [{ name: 'orders-db', ...exampleInput }],
   },
   {
     $id: 'CredentialInput',
-    ...form.closed(input, ['connector', 'value']),
+    ...form.closed(input, ['connector']),
+    description: 'With either a value or a link.',
     examples: [exampleInput],
   },
   {
@@ -68,7 +84,8 @@ interface Named extends Place {
 }
 interface InputBody {
   connector: string
-  value: unknown
+  value?: unknown
+  link?: Link
   store?: string
   labels?: Record<string, string>
   expires_at?: string
@@ -90,7 +107,14 @@ interface ListQuery extends PageQuery {
 const LIST = '/v1/workspaces/:workspace/credentials'
 const ONE = `${LIST}/:name`
 const tag = 'credentials'
-const writing: ProblemCode[] = [...hidden, 'unknown_name', 'name_taken', 'value_too_large']
+const writing: ProblemCode[] = [
+  ...hidden,
+  ...ofStores,
+  'unknown_name',
+  'link_refused',
+  'name_taken',
+  'value_too_large',
+]
 const listQuery = {
   ...page,
   connector: form.slug,
@@ -244,10 +268,15 @@ export function credentialRoutes({ credentials }: { credentials: Credentials }):
 }
 
 function toInput(body: InputBody): CredentialInput {
-  const { connector, store, labels } = body
+  const { connector, link, store, labels } = body
+  if (!link && !('value' in body)) throw invalid('/value', 'Either this or a link is required')
+  if (link && 'value' in body) throw invalid('/link', 'Only one of a value and a link can be kept')
+  if (link && store !== undefined && store !== link.store)
+    throw invalid('/store', 'A link names its store itself')
   const expiresAt = form.timeAt('/expires_at', body.expires_at)
   const purgeAt = form.timeAt('/purge_at', body.purge_at)
-  return { connector, value: form.valueOf(body), store, labels, expiresAt, purgeAt }
+  const content = link ? { link } : { value: form.valueOf({ value: body.value }) }
+  return { connector, content, store, labels, expiresAt, purgeAt }
 }
 
 function toFilter(query: ListQuery): CredentialFilter {

@@ -6,8 +6,10 @@ import type { Credentials } from '../core/credentials.ts'
 import type { Identities } from '../core/identities.ts'
 import type { LeaseGrants } from '../core/lease-grants.ts'
 import type { Leases } from '../core/leases.ts'
+import type { Relocations } from '../core/relocations.ts'
 import type { Roles } from '../core/roles.ts'
 import type { Rotations } from '../core/rotations.ts'
+import type { StoreReport } from '../core/store-report.ts'
 import type { Values } from '../core/values.ts'
 import type { Workspaces } from '../core/workspaces.ts'
 
@@ -36,6 +38,8 @@ export interface HttpDeps {
   identities: Identities
   keys: Keys
   rotations: Rotations
+  storeReport: StoreReport
+  relocations: Relocations
   auditTrail: AuditTrail
   health(): Promise<Health>
   /** What Prometheus reads. */

@@ -2,6 +2,7 @@ import type { FastifyPluginCallback } from 'fastify'
 import type { ProblemCode } from '../core/errors.ts'
 import { VaultError } from '../core/errors.ts'
 import type { Granted, LeaseGrants } from '../core/lease-grants.ts'
+import { ofStores } from './credential-answers.ts'
 import { toLease } from './leases.ts'
 import { operation } from './operation.ts'
 import { problemOf } from './problems.ts'
@@ -69,6 +70,8 @@ const refusals: ProblemCode[] = [
   'credential_expired',
   'version_gone',
   'copy_unreadable',
+  'link_refused',
+  ...ofStores,
   'overloaded',
   'leasing_halted',
 ]

@@ -30,8 +30,13 @@ export const leaseComponents: readonly Component[] = [
         issued_at: form.time,
         expires_at: form.time,
         ttl_seconds: form.count,
+        store_version: {
+          ...form.text,
+          description: 'Of a link: the version that was read, as its store names it.',
+        },
+        read_at: { ...form.time, description: 'Of a link.' },
       },
-      ['run_id', 'reason'],
+      ['run_id', 'reason', 'store_version', 'read_at'],
     ),
   },
   form.listOf('LeaseList', 'Lease'),
@@ -157,5 +162,7 @@ export function toLease(one: Lease) {
     issued_at: one.issuedAt,
     expires_at: one.expiresAt,
     ttl_seconds: one.ttlSeconds,
+    store_version: one.storeVersion,
+    read_at: one.readAt,
   }
 }

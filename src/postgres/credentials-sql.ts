@@ -1,23 +1,20 @@
 import type { Page, PageRequest } from '../core/calls.ts'
 import { notFound } from '../core/errors.ts'
-import type {
-  Copy,
-  Credential,
-  CredentialChange,
-  CredentialFilter,
-  NewCredential,
-  NewVersion,
-  Version,
-} from '../core/records.ts'
-import { SealingKeyChanged } from '../core/ledger.ts'
+import type { Credential, CredentialChange, CredentialFilter, NewCredential } from '../core/records.ts'
 import { likePattern } from '../core/grants.ts'
 import type { Client } from './connections.ts'
 import { sqlState } from './connections.ts'
+import { dropCopies } from './copies-sql.ts'
 import { pageOf } from './pages.ts'
+
+// Of the current version, whose copy is where it points to.
+const LINK = `case when c.kind = 'link' then (
+    select jsonb_strip_nulls(jsonb_build_object('store', k.store, 'locator', k.locator, 'field', k.field))
+    from copies k where k.credential_id = c.id and k.version = c.version and k.state = 'current') end`
 
 /** A credential's columns, from `credentials c` and `workspaces w`; {@link credentialOf} reads them. */
 export const CREDENTIAL_COLUMNS = `c.id, c.workspace_id as "workspaceId", w.name as workspace, c.name, c.connector, c.kind, c.store,
-  c.version, c.state, c.labels, c.created_at as "createdAt", c.created_by as "createdBy", c.updated_at as "updatedAt",
+  ${LINK} as link, c.version, c.state, c.labels, c.created_at as "createdAt", c.created_by as "createdBy", c.updated_at as "updatedAt",
   c.expires_at as "expiresAt", c.purge_at as "purgeAt", c.deleted_at as "deletedAt",
   c.last_leased_at as "lastLeasedAt"`
 
@@ -61,14 +58,15 @@ export async function selectDeletedCredentials(
 export async function insertCredential(client: Client, row: NewCredential): Promise<Credential | undefined> {
   const inserted = await client
     .query(
-      `insert into credentials (id, workspace_id, name, connector, store, version, labels, created_by, expires_at, purge_at)
-     values ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9)
+      `insert into credentials (id, workspace_id, name, connector, kind, store, version, labels, created_by, expires_at,
+       purge_at) values ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10)
      on conflict (workspace_id, name) where state = 'active' do nothing`,
       [
         row.id,
         row.workspaceId,
         row.name,
         row.connector,
+        row.kind,
         row.store,
         JSON.stringify(row.labels),
         row.createdBy,
@@ -153,13 +151,11 @@ export async function deleteCredential(client: Client, id: string): Promise<void
   await client.query(`update credentials set state = 'deleted', deleted_at = now() where id = $1`, [id])
 }
 
-/** Erases every sealed value at once; what lies in other stores is dropped, for the sweep to delete. */
+/** Erases every sealed value at once; what lies in other stores is dropped, for the sweep to destroy. */
 export async function purgeCredential(client: Client, id: string): Promise<void> {
-  await client.query(`${DROP} where credential_id = $1 and state <> 'dropped'`, [id])
+  await dropCopies(client, id)
   await client.query('delete from credentials where id = $1', [id])
 }
-
-const DROP = `update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null`
 
 /** @returns undefined where the name is in use again. */
 export async function restoreCredential(client: Client, id: string): Promise<Credential | undefined> {
@@ -172,82 +168,6 @@ export async function restoreCredential(client: Client, id: string): Promise<Cre
     return undefined
   }
   return selectCredentialById(client, id)
-}
-
-/** The copy of a version that is kept. */
-export async function selectCopy(
-  client: Client,
-  credentialId: string,
-  version: number,
-): Promise<Copy | undefined> {
-  const text = `select id, credential_id as "credentialId", version, store, key_id as "keyId", token as sealed
-    from copies where credential_id = $1 and version = $2 and state in ('current', 'kept')`
-  const { rows } = await client.query({ name: 'copy', text, values: [credentialId, version] })
-  return rows[0]
-}
-
-/**
- * Makes a new version current. The copy is inserted only under the sealing key, whose row is read for share: so a count
- * of zero under another key, made after the table of keys was locked, stays zero.
- */
-export async function insertVersion(client: Client, row: NewVersion, versionsKept: number): Promise<void> {
-  const { copyId, credentialId, version, createdBy, keyId, sealed } = row
-  await client.query(`update copies set state = 'kept' where credential_id = $1 and state = 'current'`, [
-    credentialId,
-  ])
-  const inserted = await client.query(
-    `insert into copies (id, credential_id, version, store, state, key_id, token)
-     select $1, $2, $3, 'local', 'current', k.id, $5 from keys k where k.id = $4 and k.sealing for share`,
-    [copyId, credentialId, version, keyId, sealed],
-  )
-  if (inserted.rowCount !== 1) {
-    const { rows } = await client.query('select id from keys where sealing')
-    throw new SealingKeyChanged(rows[0].id)
-  }
-  await client.query('insert into versions (credential_id, version, created_by) values ($1, $2, $3)', [
-    credentialId,
-    version,
-    createdBy,
-  ])
-  if (version === 1) return
-  await client.query('update credentials set version = $2, updated_at = now() where id = $1', [
-    credentialId,
-    version,
-  ])
-  const last = version - versionsKept
-  await client.query('delete from versions where credential_id = $1 and version <= $2', [credentialId, last])
-  await client.query(`${DROP} where credential_id = $1 and version <= $2 and state = 'kept'`, [
-    credentialId,
-    last,
-  ])
-}
-
-/** The versions that are kept, newest first. */
-export async function selectVersions(
-  client: Client,
-  credentialId: string,
-  page: PageRequest,
-): Promise<Page<Version>> {
-  const { rows } = await client.query(
-    `select v.version, k.state, k.store, k.key_id as "keyId", v.created_at as "createdAt", v.created_by as "createdBy"
-     from versions v join copies k on k.credential_id = v.credential_id and k.version = v.version
-       and k.state in ('current', 'kept')
-     where v.credential_id = $1 and ($2::integer is null or v.version < $2) order by v.version desc limit $3`,
-    [credentialId, page.after?.[0] ?? null, page.limit + 1],
-  )
-  const versions = rows.map((row) => ({ ...row, keyId: row.keyId ?? undefined }) as Version)
-  return pageOf(versions, page.limit, (version) => [String(version.version)])
-}
-
-/** @returns Whether it was kept until now. */
-export async function dropVersion(client: Client, credentialId: string, version: number): Promise<boolean> {
-  const text = `${DROP} where credential_id = $1 and version = $2 and state = 'kept'`
-  const { rowCount } = await client.query(text, [credentialId, version])
-  await client.query('delete from versions where credential_id = $1 and version = $2', [
-    credentialId,
-    version,
-  ])
-  return rowCount! > 0
 }
 
 /** Null columns are left out. */

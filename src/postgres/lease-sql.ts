@@ -1,4 +1,5 @@
 import { CHAIN } from './audit-sql.ts'
+import { OUTSIDE } from './copies-sql.ts'
 
 const TTL_SECONDS = 'greatest(1, floor(extract(epoch from expires_at - issued_at)))::integer'
 
@@ -15,8 +16,8 @@ const judgedUnder = (nonce: string): string => `
 judged as materialized (
   select a.*, now() as issued_at, p.revocations,
     i.id as identity_id, i.name as identity, c.version as version_newest, coalesce(g.in_workspace, false) as in_workspace,
-    w.id as workspace_id, c.id as credential_id, c.connector, c.store, k.version as copy_version, k.id as copy_id,
-    k.key_id, k.token as sealed,
+    w.id as workspace_id, c.id as credential_id, c.connector, k.store, k.version as copy_version, k.id as copy_id,
+    k.key_id, k.token as sealed, ${OUTSIDE} as outside,
     least(now() + make_interval(secs => least(coalesce(a.ttl_seconds, 900), g.ttl_seconds_max)), t.expires_at,
       c.expires_at) as expires_at,
     case
@@ -83,7 +84,7 @@ issued as (
 )
 select j.code, j.in_workspace, j.identity, j.credential_id, j.connector, j.store, j.copy_version,
   j.copy_version < j.version_newest as superseded, j.copy_id, j.key_id,
-  case when j.code is null then j.sealed end as sealed, j.issued_at, j.expires_at, ${TTL_SECONDS} as ttl_seconds,
+  case when j.code is null then j.sealed end as sealed, j.outside, j.issued_at, j.expires_at, ${TTL_SECONDS} as ttl_seconds,
   h.sequence as head_sequence, h.hash as head_hash
 from judged j left join head h on true
 order by j.ordinal`

@@ -1,7 +1,8 @@
 import { hash, randomBytes } from 'node:crypto'
 import type { Page, PageRequest, PresentedToken } from '../core/calls.ts'
 import type { ProblemCode } from '../core/errors.ts'
-import type { Judgement, Revocation, RevocationScope } from '../core/ledger.ts'
+import type { LinkNote } from '../core/ledger.ts'
+import type { Judgement, Revocation, RevocationScope } from '../core/ledger-transaction.ts'
 import type { Lease, LeaseFilter } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { JUDGE } from './lease-sql.ts'
@@ -25,7 +26,7 @@ end`
 const COLUMNS = `l.id, l.workspace, l.credential, l.credential_id as "credentialId", l.connector, l.version,
   l.identity, l.identity_id as "identityId", l.run_id as "runId", l.reason, ${STATE} as state,
   coalesce(l.version < c.version, false) as superseded, l.issued_at as "issuedAt", l.expires_at as "expiresAt",
-  l.ttl_seconds as "ttlSeconds", coalesce(c.labels, '{}') as labels`
+  l.ttl_seconds as "ttlSeconds", l.store_version as "storeVersion", l.read_at as "readAt", coalesce(c.labels, '{}') as labels`
 
 /** A lease with what judges who may see it. */
 export type LeaseRow = Lease & { identityId: string; labels: Record<string, string> }
@@ -181,6 +182,21 @@ export async function countEndedLeases(
   return rows[0].ended
 }
 
-function leaseOf(row: LeaseRow & { runId: string | null; reason: string | null }): LeaseRow {
-  return { ...row, runId: row.runId ?? undefined, reason: row.reason ?? undefined }
+/** Writes down what was read for leases of links. */
+export async function noteLinkReads(client: Client, reads: readonly LinkNote[]): Promise<void> {
+  await client.query(
+    `update leases l set store_version = r.store_version, read_at = r.read_at
+     from unnest($1::uuid[], $2::text[], $3::timestamptz[]) as r (id, store_version, read_at) where l.id = r.id`,
+    [
+      reads.map((read) => read.leaseId),
+      reads.map((read) => read.storeVersion ?? null),
+      reads.map((read) => read.readAt),
+    ],
+  )
+}
+
+/** Null columns are left out. */
+function leaseOf(row: Record<string, unknown>): LeaseRow {
+  const entries = Object.entries(row).map(([name, value]) => [name, value ?? undefined])
+  return Object.fromEntries(entries) as LeaseRow
 }

@@ -2,23 +2,20 @@ import type { AuditEvent, StreamHead } from '../core/audit.ts'
 import type { Call, Caller, PresentedToken } from '../core/calls.ts'
 import { randomBytes } from 'node:crypto'
 import type { ProblemCode } from '../core/errors.ts'
-import type {
-  LeaseAsk,
-  Ledger,
-  LedgerTransaction,
-  LeaseVerdict,
-  ResealCopies,
-  RotationStep,
-} from '../core/ledger.ts'
-import type { Lease } from '../core/records.ts'
+import type { LeaseAsk, Ledger, LeaseVerdict, LinkNote, ResealCopies, RotationStep } from '../core/ledger.ts'
+import type { LedgerTransaction } from '../core/ledger-transaction.ts'
+import type { Copy, Lease } from '../core/records.ts'
+import type { Relocation } from '../core/relocation.ts'
 import { CallerOutdated } from '../core/ledger.ts'
 import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
 import { demandCaller, selectCaller } from './callers-sql.ts'
 import type { Connections } from './connections.ts'
+import { copyOf, selectCopy } from './copies-sql.ts'
 import { GRANT } from './lease-sql.ts'
-import { judge, proofsOf, selectLease } from './leases-sql.ts'
+import { judge, noteLinkReads, proofsOf, selectLease } from './leases-sql.ts'
 import { transactionOn } from './transaction.ts'
 import type { Writers } from './writers.ts'
+import { selectRunningRelocation } from './relocations-sql.ts'
 import { moveCopies, RotationEnded, selectRunningRotation } from './rotations-sql.ts'
 import { inTransaction, StreamTaken } from './writers.ts'
 
@@ -114,6 +111,14 @@ export class PostgresLedger implements Ledger {
     })
   }
 
+  async readableCopy(credentialId: string, version: number, deadlineAt: number): Promise<Copy | undefined> {
+    return this.#readers.run(deadlineAt, (client) => selectCopy(client, credentialId, version))
+  }
+
+  async noteLinkReads(reads: readonly LinkNote[], deadlineAt: number): Promise<void> {
+    await this.#readers.run(deadlineAt, (client) => noteLinkReads(client, reads))
+  }
+
   async failLeases(leases: readonly { id: string; code: ProblemCode; call: Call }[]): Promise<string[]> {
     const deadlineAt = performance.now() + FAIL_DEADLINE_MS
     return this.#writers.transaction(deadlineAt, async (client, entries) => {
@@ -140,6 +145,10 @@ export class PostgresLedger implements Ledger {
 
   runningRotation(): Promise<{ id: string; toKey: string } | undefined> {
     return this.#upkeep.run(performance.now() + ROTATION_DEADLINE_MS, selectRunningRotation)
+  }
+
+  runningRelocation(): Promise<Relocation | undefined> {
+    return this.#upkeep.run(performance.now() + ROTATION_DEADLINE_MS, selectRunningRelocation)
   }
 
   async moveCopies(
@@ -194,6 +203,7 @@ interface VerdictRow {
   copy_id: string
   key_id: string | null
   sealed: string | null
+  outside: string | null
   issued_at: Date
   expires_at: Date
   ttl_seconds: number
@@ -219,13 +229,7 @@ function verdictOf(ask: LeaseAsk, row: VerdictRow): LeaseVerdict {
     expiresAt: row.expires_at,
     ttlSeconds: row.ttl_seconds,
   }
-  const copy = {
-    id: row.copy_id,
-    credentialId: row.credential_id,
-    version: row.copy_version,
-    store: row.store,
-    keyId: row.key_id ?? undefined,
-    sealed: row.sealed ?? undefined,
-  }
-  return { granted: true, lease, copy }
+  const { key_id: keyId, sealed, outside } = row
+  const copy = { id: row.copy_id, credentialId: row.credential_id, version: row.copy_version }
+  return { granted: true, lease, copy: copyOf({ ...copy, store: row.store, keyId, sealed, outside }) }
 }

@@ -124,10 +124,10 @@ with moved as (
 replaced as (
   update copies k set state = 'replaced', dropped_at = now(), token = null, key_id = null
   from moved m where k.id = m.old_id and k.token is not null
-  returning k.id, k.credential_id, k.version, k.store
+  returning k.id, k.credential_id, k.version, k.store, k.migration_id
 )
-insert into copies (id, credential_id, version, store, state, key_id, token)
-select m.new_id, r.credential_id, r.version, r.store, m.state, $5, m.token from replaced r join moved m on m.old_id = r.id`
+insert into copies (id, credential_id, version, store, state, key_id, token, migration_id)
+select m.new_id, r.credential_id, r.version, r.store, m.state, $5, m.token, r.migration_id from replaced r join moved m on m.old_id = r.id`
 
 interface Taken {
   id: string

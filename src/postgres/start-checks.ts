@@ -70,6 +70,34 @@ async function schemaFaults(client: Asking): Promise<string[]> {
   return faults
 }
 
+/**
+ * Holds the ledger against the stores that are configured: it would not know what to do with copies elsewhere.
+ *
+ * @throws StartRefused naming each store that is missing
+ */
+export async function checkStoresKnown(connections: Connections, names: readonly string[]): Promise<void> {
+  const { rows } = await connections.run(performance.now() + CHECK_DEADLINE_MS, (client) =>
+    client.query<{ store: string }>(STORES_IN_USE),
+  )
+  const missing = rows.filter(({ store }) => !names.includes(store))
+  if (missing.length === 0) return
+  throw new StartRefused(
+    missing.map(
+      ({ store }) => `STRONGROOM_STORES_FILE: lacks the store ${store}, where the ledger has copies`,
+    ),
+  )
+}
+
+// From each store to the next by the index: there may be millions of copies in each.
+const STORES_IN_USE = `
+with recursive used as (
+  select min(store) as store from copies where store <> 'local'
+  union all
+  select (select min(c.store) from copies c where c.store <> 'local' and c.store > u.store) from used u
+  where u.store is not null
+)
+select store from used where store is not null`
+
 async function roleFaults(client: Asking): Promise<string[]> {
   const { rows } = await client.query(`
 select

@@ -1,4 +1,4 @@
-import type { Credential } from '../core/records.ts'
+import type { Credential, DroppedCopy } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { CREDENTIAL_COLUMNS, credentialOf } from './credentials-sql.ts'
 import { uuidAt } from './partitions.ts'
@@ -18,16 +18,64 @@ export async function selectDuePurges(
   return rows.map(credentialOf)
 }
 
-/** Forgets local copies that lost their Fernet token longer ago than the grace. */
+/** Forgets what nothing outside keeps, longer ago than the grace: copies without their token, links, abandoned claims. */
 export async function deleteCopies(client: Client, graceSeconds: number, limit: number): Promise<number> {
   const { rowCount } = await client.query(
     `delete from copies where id in (
-       select id from copies where state in ('replaced', 'dropped') and store = 'local'
-         and dropped_at <= now() - make_interval(secs => $1)
+       select id from copies where state in ('pending', 'replaced', 'dropped') and ref is null
+         and coalesce(dropped_at, named_at) <= now() - make_interval(secs => $1)
        order by id limit $2 for update skip locked)`,
     [graceSeconds, limit],
   )
   return rowCount ?? 0
+}
+
+/** Of a copy: it is time to have its store delete it; `$1` is the grace in seconds. */
+const DUE = `ref is not null and coalesce(attempted_at <= now() - make_interval(secs => $1), true) and (
+    state = 'pending' and named_at <= now() - make_interval(secs => $1)
+    or state = 'replaced' and dropped_at <= now() - make_interval(secs => $1)
+    or state = 'dropped' and coalesce(deleted_at, dropped_at) <= now() - make_interval(secs => $1))`
+
+const DROPPED = `id, store, ref, for_good as "forGood"`
+
+/** Drops what is due and takes it for a delete: committed as dropped, it can no longer be made current. */
+export async function takeDropped(
+  client: Client,
+  graceSeconds: number,
+  limit: number,
+): Promise<DroppedCopy[]> {
+  const { rows } = await client.query(
+    `update copies set state = 'dropped', dropped_at = coalesce(dropped_at, named_at), attempted_at = now()
+     where id in (select id from copies where ${DUE} order by id limit $2 for update skip locked)
+     returning ${DROPPED}`,
+    [graceSeconds, limit],
+  )
+  return rows
+}
+
+/** What would be taken now, as far as it is to be shown, and how much that is. */
+export async function selectDue(
+  client: Client,
+  graceSeconds: number,
+  limit: number,
+): Promise<{ copies: DroppedCopy[]; total: number }> {
+  const counted = await client.query(`select count(*) as total from copies where ${DUE}`, [graceSeconds])
+  const text = `select ${DROPPED} from copies where ${DUE} order by id limit $2`
+  const { rows } = await client.query(text, [graceSeconds, limit])
+  return { copies: rows, total: counted.rows[0].total }
+}
+
+/** After the second delete a copy is forgotten: a put that was still on its way after the first is gone with it. */
+export async function noteDeleted(
+  client: Client,
+  ids: readonly string[],
+  graceSeconds: number,
+): Promise<void> {
+  await client.query(
+    `delete from copies where id = any ($1) and state = 'dropped' and deleted_at <= now() - make_interval(secs => $2)`,
+    [ids, graceSeconds],
+  )
+  await client.query(`update copies set deleted_at = now() where id = any ($1) and deleted_at is null`, [ids])
 }
 
 /** A lease's id tells when it was issued: younger ones, which are nearly all, are not looked at. */

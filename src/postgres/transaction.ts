@@ -1,12 +1,16 @@
 import type { AuditEntry } from '../core/audit.ts'
 import type { Call } from '../core/calls.ts'
-import type { LedgerTransaction } from '../core/ledger.ts'
+import type { LedgerTransaction } from '../core/ledger-transaction.ts'
 import * as audit from './audit-events-sql.ts'
 import type { Client } from './connections.ts'
+import * as copies from './copies-sql.ts'
 import * as credentials from './credentials-sql.ts'
 import { selectKeys } from './keys-sql.ts'
+import * as home from './ledger-home-sql.ts'
 import * as leases from './leases-sql.ts'
 import * as policy from './policy-sql.ts'
+import * as moves from './relocation-moves-sql.ts'
+import * as relocations from './relocations-sql.ts'
 import * as rotations from './rotations-sql.ts'
 import * as sweep from './sweep-sql.ts'
 import type { Entry } from './writers.ts'
@@ -52,10 +56,11 @@ export function transactionOn(
     deleteCredential: (id) => credentials.deleteCredential(client, id),
     purgeCredential: (id) => credentials.purgeCredential(client, id),
     restoreCredential: (id) => credentials.restoreCredential(client, id),
-    copy: (credentialId, version) => credentials.selectCopy(client, credentialId, version),
-    insertVersion: (row, versionsKept) => credentials.insertVersion(client, row, versionsKept),
-    versions: (credentialId, page) => credentials.selectVersions(client, credentialId, page),
-    dropVersion: (credentialId, version) => credentials.dropVersion(client, credentialId, version),
+    copy: (credentialId, version) => copies.selectCopy(client, credentialId, version),
+    nameCopy: (copy) => copies.insertPending(client, copy),
+    insertVersion: (row, versionsKept) => copies.insertVersion(client, row, versionsKept),
+    versions: (credentialId, page) => copies.selectVersions(client, credentialId, page),
+    dropVersion: (credentialId, version) => copies.dropVersion(client, credentialId, version),
 
     lease: (id) => leases.selectLease(client, id),
     leases: (identityId, readsOthers, filter, page) =>
@@ -68,6 +73,9 @@ export function transactionOn(
 
     duePurges: (recoverySeconds, limit) => sweep.selectDuePurges(client, recoverySeconds, limit),
     forgetCopies: (graceSeconds, limit) => sweep.deleteCopies(client, graceSeconds, limit),
+    takeDropped: (graceSeconds, limit) => sweep.takeDropped(client, graceSeconds, limit),
+    dueCopies: (graceSeconds, limit) => sweep.selectDue(client, graceSeconds, limit),
+    noteDeleted: (ids, graceSeconds) => sweep.noteDeleted(client, ids, graceSeconds),
     forgetLeases: (retentionSeconds, limit) => sweep.deleteLeases(client, retentionSeconds, limit),
     forgetRevocations: (retentionSeconds) => sweep.deleteRevocations(client, retentionSeconds),
     touch: (credentialIds, tokenIds) => sweep.touch(client, credentialIds, tokenIds),
@@ -80,5 +88,26 @@ export function transactionOn(
     endRotation: (id, state) => rotations.endRotation(client, id, state),
     countUnmoved: (rotation) => rotations.countUnmoved(client, rotation),
     auditEvents: (filter, page) => audit.selectAuditEvents(client, filter, page),
+
+    planRelocation: (route, bytesMax) => relocations.planRelocation(client, route, bytesMax),
+    beginRelocation: (route, startedBy) => relocations.beginRelocation(client, newId(), route, startedBy),
+    relocation: (id, lock) => relocations.selectRelocation(client, id, lock),
+    relocations: (page) => relocations.selectRelocations(client, page),
+    runRelocation: (id, heading) => relocations.runRelocation(client, id, heading),
+    endRelocation: (id, state) => relocations.endRelocation(client, id, state),
+    recordStays: (id, stays) => relocations.insertStays(client, id, stays),
+    countThrottled: (id, times) => relocations.countThrottled(client, id, times),
+    claimCopies: (relocation, claiming) => moves.claimCopies(client, relocation, claiming),
+    releaseClaims: (pendingIds) => moves.releaseClaims(client, pendingIds),
+    switchCopies: (relocation, carried) => moves.switchCopies(client, relocation, carried),
+    pointBack: (relocation, limit) => moves.pointBack(client, relocation, limit),
+    dropSources: (id, limit) => moves.dropSources(client, id, limit),
+    countToMove: (relocation) => moves.countToMove(client, relocation),
+    noteInOthers: (relocation) => moves.noteInOthers(client, relocation),
+
+    storeCopies: () => copies.selectStoreCopies(client),
+    home: () => home.selectHome(client),
+    holdHome: () => home.holdHome(client),
+    adoptHome: () => home.adoptHome(client),
   }
 }

@@ -4,8 +4,10 @@ import { parse } from 'yaml'
 import type { Documented } from '../contract.ts'
 import type { Answer } from '../service.ts'
 import { ALL, startService } from '../service.ts'
+import { troubledStore } from '../troubled-store.ts'
 
-const service = await startService(t)
+const { store } = await troubledStore(t)
+const service = await startService(t, {}, { stores: [store] })
 const { contract, admin } = service
 const writer = service.as(await service.identity('writer', [ALL]))
 const C = '/v1/workspaces/acme/credentials'
@@ -16,6 +18,9 @@ const lease = (await writer('POST', `${C}/orders-db/leases`)).json.lease.id
 await admin('PUT', '/v1/admin/roles/orders-worker', { grants: [] })
 await admin('PUT', '/v1/admin/identities/someone', { roles: ['orders-worker'] })
 const token = (await admin('POST', '/v1/admin/identities/someone/tokens')).json.id
+const storeMigration = (
+  await admin('POST', '/v1/admin/store-migrations', { from: 'local', to: 'team-vault' })
+).json.id
 const rotation = (await admin('POST', '/v1/admin/rotations')).json.id
 
 /** What stands in a path for each of its parameters. */
@@ -30,7 +35,9 @@ const PARAMETERS: Record<string, string> = {
 
 /** Sends a request of the operation: with a body where it takes one. */
 function send({ app, method, path, operation }: Documented, body?: unknown): Promise<Answer> {
-  const id = operation.operationId.includes('Rotation') ? rotation : lease
+  const { operationId } = operation
+  const runs = operationId.includes('Rotation') ? rotation : lease
+  const id = operationId.includes('StoreMigration') ? storeMigration : runs
   const url = path.replaceAll(/\{(\w+)\}/g, (_, name: string) => (name === 'id' ? id : PARAMETERS[name]!))
   return (app === service.strongroom.adminApp ? admin : writer)(method, url, body)
 }

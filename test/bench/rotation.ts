@@ -26,7 +26,7 @@ const SAMPLE_SECONDS = 10
 export async function rotation(ground: RotationGround, port: number, rounds: number): Promise<Row[]> {
   const env = { STRONGROOM_DATABASE_URL: ground.databaseUrl, STRONGROOM_KEYS: ground.keys.join(',') }
   const owner = { ...env, STRONGROOM_DATABASE_OWNER_URL: ground.ownerUrl }
-  const { token } = await makeAdministrator(readConfig(owner, 'owner'), 'bench', createLogger('error'))
+  const { token } = await makeAdministrator(await readConfig(owner, 'owner'), 'bench', createLogger('error'))
   const service = await startService(env, port)
   const admin = (method: string, path: string, body?: object) => ask(port + 1, token, method, path, body)
   const to = (turn: number): string => ground.keyIds[turn % 2]!

@@ -20,7 +20,7 @@ async function open(t: Test) {
     workspace,
     call,
     put: (by: Someone, name: string, input: Partial<CredentialInput> = {}, ifMatch?: number) => {
-      const whole = { connector, value: secret('{"password":"one"}'), ...input }
+      const whole = { connector, content: { value: secret('{"password":"one"}') }, ...input }
       return vault.credentials.put(call(), by.caller, workspace, name, whole, ifMatch)
     },
     remove: (by: Someone, name: string, purge = false) =>
@@ -66,7 +66,7 @@ t.test('of two who make the same credential at once by PUT both succeed, and by 
     const name = `put-${round}`
     await lock.query('begin')
     await lock.query('lock table versions in share mode')
-    const puts = ['one', 'two'].map((text) => put(worker, name, { value: secret(`"${text}"`) }))
+    const puts = ['one', 'two'].map((text) => put(worker, name, { content: { value: secret(`"${text}"`) } }))
     await sleep(100)
     await lock.query('rollback')
     const written = await Promise.all(puts)
@@ -86,7 +86,10 @@ t.test(
     await vault.create(worker, 'orders', '{"a":1,"b":{"c":[1,2],"d":null}}')
     const same = '{"b":{"d":null,"c":[1,2]},"a":1}'
     t.match(await vault.update(worker, 'orders', same), { changed: false, credential: { version: 1 } })
-    t.match(await put(worker, 'orders', { value: secret(same) }), { changed: false, created: false })
+    t.match(await put(worker, 'orders', { content: { value: secret(same) } }), {
+      changed: false,
+      created: false,
+    })
     const { values } = vault
     const patched = await values.patch(
       call(),

@@ -13,7 +13,7 @@ async function open(t: Test, tuned: Partial<VaultTuning> = {}) {
   const vault = await openVault(t, ground, { workspace: someName(), ...tuned })
   const worker = await vault.identityWith()
   const create = async (name: string, more: { purgeAt?: Date } = {}) => {
-    const input = { connector, value, ...more }
+    const input = { connector, content: { value }, ...more }
     return (await vault.credentials.create(vault.call(), worker.caller, vault.workspace, name, input))
       .credential
   }

@@ -1,0 +1,35 @@
+/** Runs `work` again and again, `everyMs` after its last end. @returns what stops it and waits for its end */
+export function repeat(
+  everyMs: number,
+  work: () => Promise<void>,
+  onError: (error: unknown) => void,
+): () => Promise<void> {
+  let stopped = false
+  let running = Promise.resolve()
+  let timer: NodeJS.Timeout | undefined
+  const next = (): void => {
+    if (stopped) return
+    timer = setTimeout(() => {
+      running = work().catch(onError).then(next)
+    }, everyMs)
+    timer.unref()
+  }
+  next()
+  return async () => {
+    stopped = true
+    clearTimeout(timer)
+    await running
+  }
+}
+
+/** Under lease load a rotation rests, so that most of the time is the leases'. */
+export function giveWay(granted: () => number): (busyMs: number) => number {
+  let before = 0
+  return (busyMs) => {
+    const leases = granted() - before
+    before = granted()
+    return leases > 0 ? busyMs * REST_FOR_BUSY : 0
+  }
+}
+
+const REST_FOR_BUSY = 3

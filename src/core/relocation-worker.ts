@@ -1,0 +1,249 @@
+import type { AuditEntry } from './audit.ts'
+import type { Call } from './calls.ts'
+import { ownCall } from './calls.ts'
+import type { Ledger } from './ledger.ts'
+import { SealingKeyChanged } from './ledger.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
+import type { Carrier, CarryOutcome } from './relocation-carrier.ts'
+import type { Claim, Relocation } from './relocation.ts'
+import { RelocationEnded } from './relocation.ts'
+
+/** How a process works on store migrations. */
+export interface RelocationWorkerOptions {
+  /** Copies that are taken at once. */
+  batch: number
+  /** Copies on their way at once; fewer while a store asks for patience. */
+  lanes: number
+  /** For so long nobody else takes a copy that is on its way. */
+  claimSeconds: number
+  /** A store that is out of reach for longer ends the run as failed; it can be resumed. */
+  giveUpMs: number
+}
+
+const STEP_MS = 30_000
+const POINTED_AT_ONCE = 500
+const PATIENCE_MS = { least: 100, most: 5_000 }
+const BUSY_REST_MS = 50
+
+/**
+ * The work of a store migration. It holds no cursor that another needs: each process takes the next few copies until the
+ * ledger says zero, and any of them may die.
+ */
+export class RelocationWorker {
+  readonly #ledger: Ledger
+  readonly #carrier: Carrier
+  readonly #options: RelocationWorkerOptions
+  readonly #lanes: { now: number }
+  #working: Promise<void> | undefined
+  #patienceMs = 0
+  #troubledSince: number | undefined
+  #stopped = false
+
+  constructor(ledger: Ledger, carrier: Carrier, options: RelocationWorkerOptions) {
+    this.#ledger = ledger
+    this.#carrier = carrier
+    this.#options = options
+    this.#lanes = { now: options.lanes }
+  }
+
+  stop(): void {
+    this.#stopped = true
+  }
+
+  /** Works on the store migration that runs, if one does, until its end. Who asks while it works waits with it. */
+  work(): Promise<void> {
+    return (this.#working ??= this.#work().finally(() => (this.#working = undefined)))
+  }
+
+  async #work(): Promise<void> {
+    while (!this.#stopped) {
+      const relocation = await this.#ledger.runningRelocation()
+      // Another process may know the stores that this one is not configured with.
+      if (!relocation || !this.#carrier.knows(relocation)) return
+      try {
+        if ((await this.#step(relocation)) > 0) continue
+        if (await this.#finish(relocation)) continue
+      } catch (error) {
+        if (error instanceof RelocationEnded) continue
+        if (!(error instanceof SealingKeyChanged)) throw error
+        this.#carrier.sealUnder(error.keyId)
+        continue
+      }
+      // What is left is held by others: not worth a busy loop.
+      await rest(BUSY_REST_MS)
+    }
+  }
+
+  /** @returns how much was done */
+  async #step(relocation: Relocation): Promise<number> {
+    if (relocation.heading === 'closing')
+      return this.#transaction((tx) => tx.dropSources(relocation.id, POINTED_AT_ONCE))
+    const pointed =
+      relocation.heading === 'back'
+        ? await this.#transaction((tx) => tx.pointBack(relocation, POINTED_AT_ONCE))
+        : 0
+    return pointed + (await this.#moveSome(relocation))
+  }
+
+  async #moveSome(relocation: Relocation): Promise<number> {
+    const { batch, claimSeconds } = this.#options
+    const name = (workspace: string) => this.#carrier.name(relocation, workspace)
+    const claims = await this.#transaction((tx) =>
+      tx.claimCopies(relocation, { claimSeconds, limit: batch, name }),
+    )
+    // Whoever claims them next must not meet a put of ours that is still under way.
+    const until = performance.now() + (claimSeconds * 1000) / 2
+    let left = claims
+    while (left.length > 0 && performance.now() < until && !this.#stopped) {
+      const outcomes = await this.#carryAll(relocation, left)
+      await this.#settle(relocation, outcomes)
+      left = outcomes.filter(({ result }) => 'later' in result).map(({ claim }) => claim)
+      await this.#takeTime(relocation, outcomes)
+      if (left.length > 0 && (await this.#ledger.runningRelocation())?.id !== relocation.id) break
+    }
+    if (left.length > 0) await this.#release(left)
+    return claims.length
+  }
+
+  async #carryAll(relocation: Relocation, claims: readonly Claim[]): Promise<CarryOutcome[]> {
+    const waiting = [...claims]
+    const outcomes: CarryOutcome[] = []
+    const lane = async (): Promise<void> => {
+      for (let claim = waiting.shift(); claim; claim = waiting.shift())
+        outcomes.push({ claim, result: await this.#carrier.carry(relocation, claim, call()) })
+    }
+    await Promise.all(Array.from({ length: this.#lanes.now }, lane))
+    return outcomes
+  }
+
+  /** Switches what was carried, in one transaction, and keeps why others stay. */
+  async #settle(relocation: Relocation, outcomes: readonly CarryOutcome[]): Promise<void> {
+    const carried = outcomes.flatMap(({ result }) => ('carried' in result ? [result.carried] : []))
+    const switched =
+      carried.length > 0 ? await this.#transaction((tx) => tx.switchCopies(relocation, carried)) : []
+    const lost = carried.filter(({ pendingId }) => !switched.includes(pendingId))
+    const staying = outcomes.filter(({ result }) => 'stays' in result)
+    if (lost.length + staying.length === 0) return
+    await this.#transaction(async (tx) => {
+      // The copy was changed by somebody else meanwhile, or its credential is held: it is looked at again.
+      await tx.releaseClaims([
+        ...lost.map(({ pendingId }) => pendingId),
+        ...staying.map(({ claim }) => claim.pending.id),
+      ])
+      await recordStays(tx, relocation, staying)
+    })
+  }
+
+  /** Fewer at once and a pause where a store asks for patience; one more at once after each batch that went well. */
+  async #takeTime(relocation: Relocation, outcomes: readonly CarryOutcome[]): Promise<void> {
+    const late = outcomes.filter(({ result }) => 'later' in result)
+    if (late.length === 0) {
+      this.#lanes.now = Math.min(this.#options.lanes, this.#lanes.now + 1)
+      this.#patienceMs = 0
+      this.#troubledSince = undefined
+      return
+    }
+    const throttled = late.filter(
+      ({ result }) => 'later' in result && result.later === 'store_throttled',
+    ).length
+    if (throttled > 0) await this.#transaction((tx) => tx.countThrottled(relocation.id, throttled))
+    const now = performance.now()
+    if (late.length < outcomes.length) this.#troubledSince = undefined
+    else this.#troubledSince ??= now
+    if (this.#troubledSince !== undefined && now - this.#troubledSince > this.#options.giveUpMs)
+      await this.#giveUp(relocation, late)
+    this.#lanes.now = Math.max(1, Math.floor(this.#lanes.now / 2))
+    this.#patienceMs = Math.min(Math.max(this.#patienceMs * 2, PATIENCE_MS.least), PATIENCE_MS.most)
+    await rest(this.#patienceMs * (0.5 + Math.random() / 2))
+  }
+
+  async #giveUp(relocation: Relocation, late: readonly CarryOutcome[]): Promise<void> {
+    this.#troubledSince = undefined
+    await this.#transaction(async (tx) => {
+      await recordStays(tx, relocation, late)
+      await end(tx, relocation, 'failed')
+    })
+  }
+
+  #release(claims: readonly Claim[]): Promise<void> {
+    return this.#transaction((tx) => tx.releaseClaims(claims.map(({ pending }) => pending.id)))
+  }
+
+  /** @returns whether it has ended */
+  #finish({ id, heading }: Relocation): Promise<boolean> {
+    return this.#transaction(async (tx) => {
+      const relocation = await tx.relocation(id, true)
+      if (relocation?.state !== 'running' || relocation.heading !== heading) return true
+      if ((await tx.countToMove(relocation)) > 0) return false
+      if (heading === 'over') await tx.noteInOthers(relocation)
+      const whole = heading === 'over' ? 'done' : heading === 'back' ? 'rolled_back' : 'finalized'
+      await end(tx, (await tx.relocation(id))!, relocation.failed > 0 ? 'failed' : whole)
+      return true
+    })
+  }
+
+  #transaction<T>(act: (tx: LedgerTransaction) => Promise<T>): Promise<T> {
+    return this.#ledger.transaction(call(), undefined, act)
+  }
+}
+
+function call(): Call {
+  return ownCall('migrateStore', STEP_MS)
+}
+
+async function recordStays(
+  tx: LedgerTransaction,
+  relocation: Relocation,
+  outcomes: readonly CarryOutcome[],
+): Promise<void> {
+  if (outcomes.length === 0) return
+  const stays = outcomes.map(({ claim, result }) => {
+    const { copy, workspace, credential } = claim
+    const reason =
+      'stays' in result ? result : { stays: 'later' in result ? result.later : 'internal', failed: true }
+    return {
+      copyId: copy.id,
+      workspace,
+      credential,
+      version: copy.version,
+      code: reason.stays as never,
+      failed: reason.failed,
+    }
+  })
+  const failed = new Set(stays.filter((stay) => stay.failed).map(({ copyId }) => copyId))
+  await tx.recordStays(relocation.id, stays)
+  for (const { copyId, workspace, credential, version, code } of stays) {
+    if (!failed.has(copyId)) continue
+    const detail = JSON.stringify({ store_migration: relocation.id })
+    tx.record({
+      action: 'store-migration:move',
+      outcome: 'failed',
+      code,
+      workspace,
+      credential,
+      version,
+      detail,
+    })
+  }
+}
+
+/** Ends a run, and records what it did. */
+async function end(
+  tx: LedgerTransaction,
+  relocation: Relocation,
+  state: 'done' | 'failed' | 'rolled_back' | 'finalized',
+): Promise<void> {
+  await tx.endRelocation(relocation.id, state)
+  const { id, from, to, total, moved, skipped, failed } = relocation
+  const detail = JSON.stringify({ store_migration: id, state, from, to, total, moved, skipped, failed })
+  const entry: AuditEntry = {
+    action: 'store-migration:end',
+    outcome: state === 'failed' ? 'failed' : 'allowed',
+    detail,
+  }
+  tx.record(entry)
+}
+
+function rest(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}

@@ -1,0 +1,240 @@
+import { SealingKeyChanged } from '../core/ledger.ts'
+import type { Carried, Claim, Claiming, Relocation } from '../core/relocation.ts'
+import { RelocationEnded, routeOf } from '../core/relocation.ts'
+import type { Client } from './connections.ts'
+import { copyOf, OUTSIDE } from './copies-sql.ts'
+import { settleHome } from './ledger-home-sql.ts'
+import { ON_ROUTE } from './relocations-sql.ts'
+
+const JOINED = `copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
+  left join store_migration_members m on m.credential_id = c.id`
+
+// Moving over: what lies where the route begins. Moving back the long way: what its credentials have got at the target
+// since, for which there is no source to point back at.
+const TO_MOVE = {
+  over: `${ON_ROUTE} and k.locator is null and coalesce(m.migration_id = $3, true)
+    and not exists (select from store_migration_stays s where s.migration_id = $3 and s.copy_id = k.id)`,
+  back: `${ON_ROUTE} and k.locator is null and m.migration_id = $3
+    and not exists (select from store_migration_stays s where s.migration_id = $3 and s.copy_id = k.id)
+    and not exists (select from copies s where s.credential_id = k.credential_id and s.version = k.version
+      and s.state = 'source' and s.migration_id = $3)`,
+}
+
+const routeValues = (relocation: Relocation): unknown[] => [
+  routeOf(relocation).from,
+  relocation.heading === 'back' ? null : (relocation.workspaces ?? null),
+  relocation.id,
+]
+
+/** Takes the next copies that nobody else has taken lately, and names the copies that are to replace them. */
+export async function claimCopies(
+  client: Client,
+  relocation: Relocation,
+  claiming: Claiming,
+): Promise<Claim[]> {
+  const { claimSeconds, limit, name } = claiming
+  const heading = relocation.heading === 'back' ? 'back' : 'over'
+  const { rows } = await client.query({
+    name: `claim copies ${heading}`,
+    text: `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
+        ${OUTSIDE} as outside, w.name as workspace, c.name as credential
+      from ${JOINED}
+      where ${TO_MOVE[heading]} and not exists (
+        select from copies p where p.credential_id = k.credential_id and p.version = k.version and p.state = 'pending'
+          and p.migration_id = $3 and p.named_at > now() - make_interval(secs => $4))
+      order by k.id limit $5 for update of k skip locked`,
+    values: [...routeValues(relocation), claimSeconds, limit],
+  })
+  if (rows.length === 0) return []
+  const claims = rows.map((row): Claim => {
+    const { workspace, credential } = row
+    return { copy: copyOf(row), workspace, credential, pending: name(workspace) }
+  })
+  await settleHome(client)
+  await client.query(
+    `insert into copies (id, credential_id, version, store, ref, state, migration_id)
+     select p.id, p.credential_id, p.version, $5, p.ref, 'pending', $6
+     from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[]) as p (id, credential_id, version, ref)`,
+    [
+      claims.map(({ pending }) => pending.id),
+      claims.map(({ copy }) => copy.credentialId),
+      claims.map(({ copy }) => copy.version),
+      claims.map(({ pending }) => pending.ref ?? null),
+      routeOf(relocation).to,
+      relocation.id,
+    ],
+  )
+  return claims
+}
+
+/** The pending copies are no longer needed. */
+export async function releaseClaims(client: Client, pendingIds: readonly string[]): Promise<void> {
+  await client.query(
+    `update copies set state = 'dropped', dropped_at = now() where id = any ($1) and state = 'pending'`,
+    [pendingIds],
+  )
+}
+
+const SWITCH = `
+with m as (
+  select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) as m (old_id, new_id, key_id, token)
+),
+good as (
+  select m.*, o.state, o.version, o.credential_id from m join copies o on o.id = m.old_id
+  where o.state in ('current', 'kept') and o.store = $5 and o.credential_id = any ($6) for update of o
+),
+taken as (
+  update copies n set state = good.state, version = good.version, key_id = good.key_id, token = good.token,
+    migration_id = null
+  from good where n.id = good.new_id and n.state = 'pending'
+  returning n.id, good.old_id, good.credential_id, good.state
+),
+gave_way as (
+  update copies o set state = case when $8 then 'source' else 'dropped' end,
+    migration_id = case when $8 then $7::uuid end, dropped_at = case when $8 then null else now() end,
+    key_id = case when $8 then o.key_id end, token = case when $8 then o.token end
+  from taken where o.id = taken.old_id
+),
+pointed as (
+  update credentials c set store = $9 from taken where c.id = taken.credential_id and taken.state = 'current'
+),
+joined as (
+  insert into store_migration_members (credential_id, migration_id)
+  select distinct credential_id, $7::uuid from taken on conflict (credential_id) do nothing
+)
+select id from taken`
+
+/** The switch, in the transaction that the caller began. @returns the pending copies that took a place */
+export async function switchCopies(
+  client: Client,
+  relocation: Relocation,
+  carried: readonly Carried[],
+): Promise<string[]> {
+  const { from, to } = routeOf(relocation)
+  const sealedUnder = carried.find(({ sealed }) => sealed)?.sealed?.keyId
+  if (sealedUnder !== undefined) await demandSealingKey(client, sealedUnder)
+  const oldIds = carried.map(({ copyId }) => copyId)
+  const held = await holdCredentials(client, oldIds)
+  const { rows } = await client.query({
+    name: 'switch copies',
+    text: SWITCH,
+    values: [
+      oldIds,
+      carried.map(({ pendingId }) => pendingId),
+      carried.map(({ sealed }) => sealed?.keyId ?? null),
+      carried.map(({ sealed }) => sealed?.token ?? null),
+      from,
+      held,
+      relocation.id,
+      relocation.heading === 'over',
+      to,
+    ],
+  })
+  await demandRunning(client, relocation, rows.length)
+  return rows.map(({ id }) => id)
+}
+
+// Whoever writes, drops or purges copies holds their credential first; those that somebody holds are left for later.
+async function holdCredentials(client: Client, copyIds: readonly string[]): Promise<string[]> {
+  const { rows } = await client.query(
+    `select c.id from credentials c where c.id in (select k.credential_id from copies k where k.id = any ($1))
+     order by c.id for update skip locked`,
+    [copyIds],
+  )
+  return rows.map(({ id }) => id)
+}
+
+async function demandSealingKey(client: Client, keyId: string): Promise<void> {
+  const { rowCount } = await client.query('select from keys where id = $1 and sealing for share', [keyId])
+  if (rowCount) return
+  const { rows } = await client.query('select id from keys where sealing')
+  throw new SealingKeyChanged(rows[0].id)
+}
+
+async function demandRunning(client: Client, { id, heading }: Relocation, moved: number): Promise<void> {
+  const { rowCount } = await client.query(
+    `update store_migrations set moved = moved + case when heading = 'back' then -$3 else $3 end::bigint
+     where id = $1 and state = 'running' and heading = $2`,
+    [id, heading, moved],
+  )
+  if (!rowCount) throw new RelocationEnded()
+}
+
+const POINT_BACK = `
+with s as (
+  select k.id, k.credential_id, k.version from copies k
+  where k.id = any ($1) and k.state = 'source' and k.migration_id = $2 and k.credential_id = any ($3) for update
+),
+standing as (
+  select n.id, n.state, n.credential_id, n.version from copies n join s using (credential_id, version)
+  where n.state in ('current', 'kept') for update of n
+),
+dropped as (
+  update copies n set state = 'dropped', dropped_at = now(), token = null, key_id = null
+  from standing where n.id = standing.id
+),
+back as (
+  update copies k set state = coalesce(b.state, 'dropped'), migration_id = null,
+    dropped_at = case when b.state is null then now() end,
+    token = case when b.state is not null then k.token end, key_id = case when b.state is not null then k.key_id end
+  from s left join standing b on b.credential_id = s.credential_id and b.version = s.version
+  where k.id = s.id
+  returning k.id
+),
+pointed as (
+  update credentials c set store = $4 from standing b where c.id = b.credential_id and b.state = 'current'
+)
+select count(*) as pointed from back`
+
+/** Points the next copies back at their sources, and drops what stood in their place. @returns how many */
+export async function pointBack(client: Client, relocation: Relocation, limit: number): Promise<number> {
+  const sources = await client.query(
+    `select id from copies where migration_id = $1 and state = 'source' order by id limit $2`,
+    [relocation.id, limit],
+  )
+  if (sources.rows.length === 0) return 0
+  const ids = sources.rows.map(({ id }) => id)
+  const held = await holdCredentials(client, ids)
+  const { rows } = await client.query(POINT_BACK, [ids, relocation.id, held, relocation.from])
+  await demandRunning(client, relocation, rows[0].pointed)
+  return rows[0].pointed
+}
+
+/** Drops the next sources: their tokens are gone at once, what lies outside is the sweep's. @returns how many */
+export async function dropSources(client: Client, id: string, limit: number): Promise<number> {
+  const { rowCount } = await client.query(
+    `update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null where id in (
+       select id from copies where migration_id = $1 and state = 'source' order by id limit $2 for update skip locked)`,
+    [id, limit],
+  )
+  return rowCount ?? 0
+}
+
+/** How many copies are still to move as it is heading, but for those that stay; claims of others count too. */
+export async function countToMove(client: Client, relocation: Relocation): Promise<number> {
+  const { heading, id } = relocation
+  const sources = await client.query(
+    `select count(*) as sources from copies where migration_id = $1 and state = 'source'`,
+    [id],
+  )
+  if (heading === 'closing') return sources.rows[0].sources
+  const { rows } = await client.query(
+    `select count(*) as copies from ${JOINED} where ${TO_MOVE[heading]}`,
+    routeValues(relocation),
+  )
+  return rows[0].copies + (heading === 'back' ? sources.rows[0].sources : 0)
+}
+
+/** Keeps and counts the copies of the route that stay because their credential is in another store migration. */
+export async function noteInOthers(client: Client, relocation: Relocation): Promise<void> {
+  await client.query(
+    `with others as (
+       insert into store_migration_stays (migration_id, copy_id, workspace, credential, version, code, failed)
+       select $3, k.id, w.name, c.name, k.version, 'other_migration', false
+       from ${JOINED} where ${ON_ROUTE} and k.locator is null and m.migration_id <> $3
+       on conflict do nothing returning copy_id
+     )
+     update store_migrations set skipped = skipped + (select count(*) from others) where id = $3`,
+    routeValues(relocation),
+  )
+}

@@ -1,0 +1,190 @@
+import type { Page, PageRequest } from '../core/calls.ts'
+import type {
+  Heading,
+  PlannedGroup,
+  Relocation,
+  RelocationPlan,
+  RelocationState,
+  Route,
+  Stay,
+} from '../core/relocation.ts'
+import type { Client } from './connections.ts'
+import { pageOf } from './pages.ts'
+
+const stays = (failed: boolean): string => `array(
+    select jsonb_build_object('workspace', s.workspace, 'credential', s.credential, 'version', s.version, 'code', s.code)
+    from store_migration_stays s where s.migration_id = m.id and s.failed = ${failed}
+    order by s.noted_at, s.copy_id limit 100
+  )`
+
+const COLUMNS = `m.id, m.state, m.heading, m.from_store as "from", m.to_store as "to", m.workspaces, m.total, m.moved,
+  m.skipped, m.failed, m.throttled, m.started_at as "startedAt", m.started_by as "startedBy",
+  m.finished_at as "finishedAt", ${stays(true)} as failures, ${stays(false)} as stays`
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+const UNIQUE_RUNNING = 'store_migrations_running'
+
+// What a Fernet token holds besides the value: version, time, IV, HMAC, the line with its place, half a block of padding.
+const TOKEN_OVERHEAD = 1 + 8 + 16 + 32 + 115 + 8
+
+/** Readable copies `k` of credentials `c` in workspaces `w` that lie where the route begins; `$1` and `$2` are its own. */
+export const ON_ROUTE = `k.store = $1 and k.state in ('current', 'kept') and ($2::text[] is null or w.name = any ($2))`
+
+/** Counts what the route would move, and what would stay. */
+export async function planRelocation(
+  client: Client,
+  route: Route,
+  bytesMax: number,
+): Promise<RelocationPlan> {
+  const { rows } = await client.query(
+    `select workspace, connector, reason, count(*) as copies, sum(bytes)::bigint as bytes from (
+       select w.name as workspace, c.connector,
+         greatest(octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD}, 2) as bytes,
+         case when k.locator is not null then 'link' when m.migration_id is not null then 'other_migration'
+           when octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD} > $3 then 'too_large' end as reason
+       from copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
+         left join store_migration_members m on m.credential_id = c.id
+       where ${ON_ROUTE}
+     ) k group by workspace, connector, reason order by workspace, connector`,
+    [route.from, route.workspaces ?? null, bytesMax],
+  )
+  const moving = rows.filter((row) => row.reason === null)
+  const groups: PlannedGroup[] = moving.map(({ workspace, connector, copies, bytes }) => ({
+    workspace,
+    connector,
+    copies,
+    bytes: bytes ?? undefined,
+  }))
+  const reasons = Map.groupBy(
+    rows.filter((row) => row.reason !== null),
+    (row) => row.reason,
+  )
+  const known = groups.every(({ bytes }) => bytes !== undefined)
+  return {
+    ...route,
+    copies: sumOf(groups.map(({ copies }) => copies)),
+    bytes: known ? sumOf(groups.map(({ bytes }) => bytes!)) : undefined,
+    groups,
+    stays: [...reasons].map(([reason, of]) => ({ reason, copies: sumOf(of.map(({ copies }) => copies)) })),
+  }
+}
+
+function sumOf(numbers: readonly number[]): number {
+  return numbers.reduce((sum, number) => sum + number, 0)
+}
+
+/** Names a store migration, unless one runs. */
+export async function beginRelocation(
+  client: Client,
+  id: string,
+  route: Route,
+  startedBy: string,
+): Promise<Relocation | 'already_running'> {
+  const workspaces = route.workspaces ?? null
+  const counted = await client.query(
+    `select count(*) as total from copies k join credentials c on c.id = k.credential_id
+       join workspaces w on w.id = c.workspace_id left join store_migration_members m on m.credential_id = c.id
+     where ${ON_ROUTE} and k.locator is null and m.migration_id is null`,
+    [route.from, workspaces],
+  )
+  const { rowCount } = await client.query(
+    `insert into store_migrations (id, from_store, to_store, workspaces, state, total, started_by)
+     values ($1, $2, $3, $4, 'running', $5, $6) on conflict ((true)) where state = 'running' do nothing`,
+    [id, route.from, route.to, workspaces, counted.rows[0].total, startedBy],
+  )
+  return rowCount === 1 ? (await selectRelocation(client, id))! : 'already_running'
+}
+
+/** A store migration with the first 100 of what failed and of what stays. */
+export async function selectRelocation(
+  client: Client,
+  id: string,
+  lock = false,
+): Promise<Relocation | undefined> {
+  if (!UUID.test(id)) return undefined
+  if (lock) await client.query('select from store_migrations where id = $1 for update', [id])
+  const { rows } = await client.query(`select ${COLUMNS} from store_migrations m where m.id = $1`, [id])
+  return rows[0] && relocationOf(rows[0])
+}
+
+/** Store migrations, newest first. */
+export async function selectRelocations(client: Client, page: PageRequest): Promise<Page<Relocation>> {
+  const { rows } = await client.query(
+    `select ${COLUMNS} from store_migrations m where $1::uuid is null or m.id < $1 order by m.id desc limit $2`,
+    [page.after?.[0] ?? null, page.limit + 1],
+  )
+  return pageOf(rows.map(relocationOf), page.limit, (relocation) => [relocation.id])
+}
+
+/** The one that runs, if one does. */
+export async function selectRunningRelocation(client: Client): Promise<Relocation | undefined> {
+  const { rows } = await client.query(`select ${COLUMNS} from store_migrations m where m.state = 'running'`)
+  return rows[0] && relocationOf(rows[0])
+}
+
+/** Sets it running again; what had failed is tried anew. @returns false where another runs */
+export async function runRelocation(client: Client, id: string, heading: Heading): Promise<boolean> {
+  await client.query('savepoint run')
+  try {
+    await client.query(
+      `update store_migrations set state = 'running', heading = $2, failed = 0, skipped = 0, finished_at = null
+       where id = $1`,
+      [id, heading],
+    )
+  } catch (error) {
+    if ((error as { constraint?: string }).constraint !== UNIQUE_RUNNING) throw error
+    await client.query('rollback to savepoint run')
+    return false
+  }
+  await client.query('delete from store_migration_stays where migration_id = $1', [id])
+  return true
+}
+
+/** Ends what a running one does; rolled back or finalized, its credentials are free for another. */
+export async function endRelocation(client: Client, id: string, state: RelocationState): Promise<void> {
+  await client.query(
+    `update store_migrations set state = $2, finished_at = now() where id = $1 and state = 'running'`,
+    [id, state],
+  )
+  if (state === 'rolled_back' || state === 'finalized')
+    await client.query('delete from store_migration_members where migration_id = $1', [id])
+}
+
+/** Keeps why copies stay, and counts them. @returns those that were not known yet */
+export async function insertStays(
+  client: Client,
+  id: string,
+  stays: readonly (Stay & { copyId: string; failed: boolean })[],
+): Promise<Stay[]> {
+  const { rows } = await client.query(
+    `insert into store_migration_stays (migration_id, copy_id, workspace, credential, version, code, failed)
+     select $1, * from unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::boolean[])
+     on conflict do nothing returning workspace, credential, version, code, failed`,
+    [
+      id,
+      stays.map((stay) => stay.copyId),
+      stays.map((stay) => stay.workspace),
+      stays.map((stay) => stay.credential),
+      stays.map((stay) => stay.version),
+      stays.map((stay) => stay.code),
+      stays.map((stay) => stay.failed),
+    ],
+  )
+  const failed = rows.filter((row) => row.failed).length
+  await client.query(
+    'update store_migrations set failed = failed + $2, skipped = skipped + $3 where id = $1',
+    [id, failed, rows.length - failed],
+  )
+  return rows.map(({ workspace, credential, version, code }) => ({ workspace, credential, version, code }))
+}
+
+/** Counts how often a store asked for patience. */
+export async function countThrottled(client: Client, id: string, times: number): Promise<void> {
+  await client.query('update store_migrations set throttled = throttled + $2 where id = $1', [id, times])
+}
+
+/** Null columns are left out. */
+function relocationOf(row: Record<string, unknown>): Relocation {
+  const entries = Object.entries(row).map(([name, value]) => [name, value ?? undefined])
+  return Object.fromEntries(entries) as Relocation
+}
