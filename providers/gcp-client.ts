@@ -1,11 +1,13 @@
+import { Agent } from 'node:http'
 import { createRequire } from 'node:module'
 import type { Socket } from 'node:net'
 import type { v1 } from '@google-cloud/secret-manager'
+import type * as GaxModule from 'google-gax'
 import type { StoreFault } from '../src/core/secret-store.ts'
 import { StoreError } from '../src/core/secret-store.ts'
 
 type Sdk = v1.SecretManagerServiceClient
-type Gax = typeof import('google-gax')
+type Gax = typeof GaxModule
 type Stub = Awaited<ReturnType<Sdk['initialize']>>
 type ChannelCredentials = ReturnType<Gax['grpc']['credentials']['createInsecure']>
 
@@ -79,7 +81,7 @@ export class GcpClient {
         // Otherwise the login looks for it, and runs the gcloud command to do so.
         projectId: project,
         grpc: { ...gax.grpc, credentials: { ...credentials, createSsl } },
-        clientOptions: { transporterOptions: DIRECT },
+        clientOptions: { transporterOptions: { ...DIRECT, signal: connections.closed } },
         'grpc.enable_http_proxy': 0,
         'grpc.enable_retries': 0,
         'grpc.service_config_disable_resolution': 1,
@@ -134,7 +136,7 @@ export class GcpClient {
       ({ stub }) => (stub as { close?(): void }).close?.(),
       () => undefined,
     )
-    this.#connections.cut()
+    this.#connections.close()
   }
 
   // Each call of the SDK also logs in beside its own promise and throws what goes wrong there, which ends the process.
@@ -176,6 +178,12 @@ export class GcpClient {
  */
 class Connections {
   readonly #sockets = new Set<Socket>()
+  readonly #closing = new AbortController()
+
+  /** Ends what the login still asks for. */
+  get closed(): AbortSignal {
+    return this.#closing.signal
+  }
 
   /** Has the connections that are made with these credentials known here. */
   known(credentials: ChannelCredentials): ChannelCredentials {
@@ -200,10 +208,32 @@ class Connections {
   cut(): void {
     for (const socket of this.#sockets) socket.destroy()
   }
+
+  close(): void {
+    this.#closing.abort()
+    this.cut()
+  }
 }
 
 /** Neither proxies nor redirects for what the login sends. */
 const DIRECT = { noProxy: [/^/], redirect: 'error' as const }
+
+// All clients ask the metadata server over the same one, so that none can end its requests: nothing waits for them.
+class UnheldAgent extends Agent {
+  override createConnection(
+    ...of: Parameters<Agent['createConnection']>
+  ): ReturnType<Agent['createConnection']> {
+    const socket = super.createConnection(...of) as Socket
+    return socket.unref()
+  }
+}
+const UNHELD = new UnheldAgent({ keepAlive: false })
+
+// On Google's machines the login would wait without end, and elsewhere ask four times.
+const METADATA_MS = 5000
+async function onlyOnce<Request extends object>(request: Request): Promise<Request> {
+  return Object.assign(request, { retryConfig: { retry: 0 }, signal: AbortSignal.timeout(METADATA_MS) })
+}
 
 // The SDK's own copy, so that the credentials are of the classes that it knows.
 function quietGax(): Gax {
@@ -211,7 +241,10 @@ function quietGax(): Gax {
   // With GOOGLE_SDK_NODE_LOGGING set it would print requests and answers, and values with them.
   gax.loggingUtils.setBackend(null)
   // The metadata server is asked over this one, and its answer is a token.
-  Object.assign(gax.googleAuthLibrary.gaxios.instance.defaults, DIRECT)
+  const { defaults, interceptors } = gax.googleAuthLibrary.gaxios.instance
+  Object.assign(defaults, DIRECT, { agent: UNHELD })
+  interceptors.request.clear()
+  interceptors.request.add({ resolved: onlyOnce })
   return gax
 }
 

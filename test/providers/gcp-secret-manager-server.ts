@@ -20,7 +20,7 @@ export interface GcpServerOptions {
   project?: string
   location?: string
   /** With TLS a login is asked for; without, one that is sent all the same is refused. */
-  tls?: { cert: Buffer; key: Buffer; knows: (authorization: string) => boolean }
+  tls?: { cert: string; key: string; knows: (authorization: string) => boolean }
 }
 
 /** Google Secret Manager on loopback, from the protos that its SDK ships. */
@@ -264,7 +264,9 @@ async function startGrpc(
   const server = new grpc.Server()
   server.addService(raw as grpc.ServiceDefinition, handlers)
   const credentials = tls
-    ? grpc.ServerCredentials.createSsl(null, [{ cert_chain: tls.cert, private_key: tls.key }])
+    ? grpc.ServerCredentials.createSsl(null, [
+        { cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) },
+      ])
     : grpc.ServerCredentials.createInsecure()
   const port = await new Promise<number>((resolve, reject) =>
     server.bindAsync('127.0.0.1:0', credentials, (error, bound) => (error ? reject(error) : resolve(bound))),
