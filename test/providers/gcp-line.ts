@@ -20,9 +20,9 @@ export async function layLine(portBehind: number): Promise<Line> {
   let mode: LineMode = 'pass'
   let made = 0
   const sockets = new Set<Socket>()
-  const server = createServer((near) => {
+  const server = createServer({ noDelay: true }, (near) => {
     made++
-    const far = connect(portBehind, '127.0.0.1')
+    const far = connect({ port: portBehind, host: '127.0.0.1', noDelay: true })
     for (const socket of [near, far]) {
       sockets.add(socket)
       socket.on('error', () => {})
