@@ -6,8 +6,10 @@ import type { LinkReader, SecretStore } from '../../src/core/secret-store.ts'
 import type { GcpServer, GcpServerOptions } from './gcp-secret-manager-server.ts'
 import { startGcpServer } from './gcp-secret-manager-server.ts'
 
-/** What the stores of {@link gcpGround} are opened with. */
+/** For tests that wait until it is over. */
 export const TIMEOUT_MS = 1000
+// For those whose calls succeed, also on a machine that does much else.
+const PATIENT_MS = 8000
 
 /** A store on a server of its own, and a ref with its name there. */
 export interface GcpGround {
@@ -17,15 +19,19 @@ export interface GcpGround {
   id: string
 }
 
-/** @param more Settings beside those that the server asks for. */
+/**
+ * @param more Settings beside those that the server asks for.
+ * @param timeoutMs Long unless a test waits for it.
+ */
 export async function gcpGround(
   t: Test,
   options: GcpServerOptions = {},
   more: object = {},
+  timeoutMs = PATIENT_MS,
 ): Promise<GcpGround> {
   const server = await startGcpServer(options)
   const settings = { ...server.settings, ...more } as unknown as GcpSettings
-  const store = await gcpSecretManager.open(settings, { prefix: 'strongroom', timeoutMs: TIMEOUT_MS })
+  const store = await gcpSecretManager.open(settings, { prefix: 'strongroom', timeoutMs })
   t.teardown(async () => {
     await store.close()
     await server.close()
