@@ -14,7 +14,7 @@ export interface Troubled {
   kept: Map<string, string>
   /** Awaited before the provider acts: may throw, wait, or never end. */
   trouble: { onCall: ((call: ProviderCall, what: string) => unknown) | undefined }
-  /** What reached the provider, as `call what`. */
+  /** What reached the provider, as `call what`; a delete without a recovery window ends in `for good`. */
   calls: string[]
   inFlight: { now: number; max: number }
   events: StoreEvent[]
@@ -76,7 +76,8 @@ function inTrouble(store: Provider, under: Omit<Troubled, 'store'>): Provider {
     put: (ref, value) => through('put', ref, () => store.put(ref, value)),
     get: (ref) => through('get', ref, () => store.get(ref)),
     read: (locator) => through('read', locator.toString(), () => store.read(locator)),
-    delete: (ref, forGood) => through('delete', ref, () => store.delete(ref, forGood)),
+    delete: (ref, forGood) =>
+      through('delete', forGood ? `${ref} for good` : ref, () => store.delete(ref, forGood)),
     check: () => through('check', '', () => store.check()),
     close: () => through('close', '', () => store.close()),
   }

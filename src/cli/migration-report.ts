@@ -87,7 +87,10 @@ export function reportMigration(
       if (to !== 'local') say(`The sweep deletes what lies in ${to}, a grace later.`)
       return ExitCode.done
     case 'finalized':
-      say(`Finalized: the copies in ${from} are dropped.`)
+      say(`Finalized: ${counts}. The copies in ${from} that were moved are dropped.`)
+      if (failed + skipped > 0) say(`These are still in ${from}:`)
+      listFailures()
+      listCopies(terminal, stays, skipped, '')
       if (from !== 'local') say('The sweep deletes them there, a grace later.')
       say(
         `Going back is a store migration of its own from now on: ${orderOf({ ...run, from: to, to: from })}`,

@@ -103,6 +103,8 @@ export interface Ledger extends AuditSource {
   ): Promise<(ProblemCode | undefined)[]>
   /** The readable copy of a version, as the pointer is right now. */
   readableCopy(credentialId: string, version: number, deadlineAt: number): Promise<Copy | undefined>
+  /** What a store migration has left of a version where it was, with the same value. */
+  sourceCopy(credentialId: string, version: number, deadlineAt: number): Promise<Copy | undefined>
   /** Writes down what was read for leases of links. */
   noteLinkReads(reads: readonly LinkNote[], deadlineAt: number): Promise<void>
   /** Marks leases as `failed`, where they exist, and says which do. */

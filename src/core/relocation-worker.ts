@@ -147,7 +147,8 @@ export class RelocationWorker {
         ...lost.map(({ pendingId }) => pendingId),
         ...staying.map(({ claim }) => claim.pending.id),
       ])
-      await recordStays(tx, relocation, staying)
+      // What failed on the way over is no failure of the way back.
+      if (await runsStill(tx, relocation)) await recordStays(tx, relocation, staying)
     })
   }
 
@@ -178,11 +179,9 @@ export class RelocationWorker {
   async #giveUp(relocation: Relocation, late: readonly CarryOutcome[]): Promise<void> {
     this.#troubledSince = undefined
     await this.#transaction(async (tx) => {
-      const { id, heading } = relocation
-      const now = await tx.relocation(id, true)
-      if (now?.state !== 'running' || now.heading !== heading) return
+      if (!(await runsStill(tx, relocation))) return
       await recordStays(tx, relocation, late)
-      await end(tx, (await tx.relocation(id))!, 'failed')
+      await end(tx, relocation.id, 'failed')
     })
   }
 
@@ -193,14 +192,14 @@ export class RelocationWorker {
   /** @returns whether it has ended */
   #finish({ id, heading }: Relocation): Promise<boolean> {
     return this.#transaction(async (tx) => {
-      const relocation = await tx.relocation(id, true)
-      if (relocation?.state !== 'running' || relocation.heading !== heading) return true
+      const relocation = await runsStill(tx, { id, heading })
+      if (!relocation) return true
       if ((await tx.countToMove(relocation)) > 0) return false
       if (heading === 'over') await tx.noteStanding(relocation)
       // What failed on the way over stands in the report of a finalized one; its sources are dropped all the same.
       const failed = relocation.failed > 0 && heading !== 'closing'
       const whole = heading === 'over' ? 'done' : heading === 'back' ? 'rolled_back' : 'finalized'
-      await end(tx, (await tx.relocation(id))!, failed ? 'failed' : whole)
+      await end(tx, id, failed ? 'failed' : whole)
       return true
     })
   }
@@ -212,6 +211,15 @@ export class RelocationWorker {
 
 function call(): Call {
   return ownCall('migrateStore', STEP_MS)
+}
+
+/** The store migration as it is now, locked, if it still runs and heads there. */
+async function runsStill(
+  tx: LedgerTransaction,
+  { id, heading }: Pick<Relocation, 'id' | 'heading'>,
+): Promise<Relocation | undefined> {
+  const now = await tx.relocation(id, true)
+  return now?.state === 'running' && now.heading === heading ? now : undefined
 }
 
 async function recordStays(
@@ -253,11 +261,11 @@ async function recordStays(
 /** Ends a run, and records what it did. */
 async function end(
   tx: LedgerTransaction,
-  relocation: Relocation,
+  id: string,
   state: 'done' | 'failed' | 'rolled_back' | 'finalized',
 ): Promise<void> {
-  await tx.endRelocation(relocation.id, state)
-  const { id, from, to, total, moved, skipped, failed } = relocation
+  await tx.endRelocation(id, state)
+  const { from, to, total, moved, skipped, failed } = (await tx.relocation(id))!
   const detail = JSON.stringify({ store_migration: id, state, from, to, total, moved, skipped, failed })
   const entry: AuditEntry = {
     action: 'store-migration:end',

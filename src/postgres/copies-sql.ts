@@ -31,16 +31,34 @@ export function copyOf(row: CopyRow): Copy {
   return ref === null ? { ...copy, link: { store, locator, field: field ?? undefined } } : { ...copy, ref }
 }
 
+const COPY = `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
+    ${OUTSIDE} as outside
+  from copies k where k.credential_id = $1 and k.version = $2`
+
 /** The copy of a version that is kept. */
-export async function selectCopy(
+export function selectCopy(client: Client, credentialId: string, version: number): Promise<Copy | undefined> {
+  const text = `${COPY} and k.state in ('current', 'kept')`
+  return selectOne(client, { name: 'copy', text, values: [credentialId, version] })
+}
+
+/** What an unfinished store migration has left of a version. */
+export function selectSource(
   client: Client,
   credentialId: string,
   version: number,
 ): Promise<Copy | undefined> {
-  const text = `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
-      ${OUTSIDE} as outside
-    from copies k where k.credential_id = $1 and k.version = $2 and k.state in ('current', 'kept')`
-  const { rows } = await client.query({ name: 'copy', text, values: [credentialId, version] })
+  return selectOne(client, {
+    name: 'source',
+    text: `${COPY} and k.state = 'source'`,
+    values: [credentialId, version],
+  })
+}
+
+async function selectOne(
+  client: Client,
+  query: { name: string; text: string; values: unknown[] },
+): Promise<Copy | undefined> {
+  const { rows } = await client.query(query)
   return rows[0] && copyOf(rows[0])
 }
 

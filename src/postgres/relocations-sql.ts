@@ -156,7 +156,9 @@ export async function runRelocation(client: Client, id: string, heading: Heading
 /** Ends what a running one does; rolled back or finalized, its credentials are free for another. */
 export async function endRelocation(client: Client, id: string, state: RelocationState): Promise<void> {
   await client.query(
-    `update store_migrations set state = $2, finished_at = now() where id = $1 and state = 'running'`,
+    `update store_migrations set state = $2, finished_at = now(),
+       moved = case when $2 = 'rolled_back' then 0 else moved end
+     where id = $1 and state = 'running'`,
     [id, state],
   )
   if (state === 'rolled_back' || state === 'finalized')
@@ -191,9 +193,12 @@ export async function insertStays(
   return rows.map(({ workspace, credential, version, code }) => ({ workspace, credential, version, code }))
 }
 
-/** Counts how often a store asked for patience. */
+/** Counts how often a store asked for patience, while it runs. */
 export async function countThrottled(client: Client, id: string, times: number): Promise<void> {
-  await client.query('update store_migrations set throttled = throttled + $2 where id = $1', [id, times])
+  await client.query(
+    `update store_migrations set throttled = throttled + $2 where id = $1 and state = 'running'`,
+    [id, times],
+  )
 }
 
 /** Null columns are left out. */

@@ -95,6 +95,16 @@ t.test('what stays is listed with its reason, and is no failure', async (t) => {
   t.match(err, 'These stay where they are:\n  acme/big version 1: too_large\n')
 })
 
+t.test('finalizing is done though copies had failed, and says where those are', async (t) => {
+  const failures = [{ workspace: 'acme', credential: 'orders-db', version: 3, code: 'store_rejected' }]
+  const finalized = { ...running, state: 'finalized', heading: 'closing', failed: 1, failures, finished_at }
+  const { env, close } = await serving(() => ({ status: 200, body: finalized }))
+  t.teardown(close)
+  const { code, err } = await runStrongroom(['migrate-store', '--finalize', ID], env)
+  t.equal(code, 0)
+  t.match(err, 'These are still in local:\n  acme/orders-db version 3: store_rejected\n')
+})
+
 t.test('a service that is away for a moment does not end the looking', async (t) => {
   let looks = 0
   const unavailable = { status: 503, body: { code: 'unavailable', detail: 'Not now' } }

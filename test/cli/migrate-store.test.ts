@@ -141,7 +141,7 @@ t.test('every line is JSON elsewhere; finalized, the opposite one goes back', as
   t.match(closed.lines.at(-1), { id: first.id, state: 'finalized' })
   t.match(
     closed.err,
-    /^Finalized: the copies in local are dropped\.\n.*migrate-store --from team-vault --to local\n$/,
+    /^Finalized: 5 copies moved, 0 stay, 0 failed\. The copies in local that were moved are dropped\.\n.*migrate-store --from team-vault --to local\n$/,
   )
   t.equal(closed.code, 0)
   await t.rejects(migrate(['--rollback', first.id]), { code: 'wrong_state' })

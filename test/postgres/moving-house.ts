@@ -1,5 +1,6 @@
 import type { Test } from 'tap'
 import type { Relocation, Route } from '../../src/core/relocation.ts'
+import type { Secret } from '../../src/core/secret.ts'
 import { freshGround } from '../ground.ts'
 import type { Troubled, TroubledOptions } from '../troubled-store.ts'
 import { troubledStore } from '../troubled-store.ts'
@@ -9,6 +10,8 @@ import { openVault, sleep } from '../vault.ts'
 /** What a house is opened with. */
 export interface HouseOptions {
   tuning?: Partial<VaultTuning>
+  /** In the ring behind the first one. */
+  moreKeys?: Secret[]
   team?: TroubledOptions
   aws?: TroubledOptions
 }
@@ -18,6 +21,7 @@ const QUICK = { retriesMax: 0, breakerRestMs: 50 }
 /** A ledger with the stores `team-vault` and `aws-eu` beside `local`, and with store migrations that go on when told to. */
 export async function movingHouse(t: Test, options: HouseOptions = {}) {
   const ground = await freshGround(t)
+  ground.keys.push(...(options.moreKeys ?? []))
   const team = await troubledStore(t, { tuning: QUICK, ...options.team })
   const aws = await troubledStore(t, { name: 'aws-eu', tuning: QUICK, ...options.aws })
   const vault = await openVault(t, ground, { stores: [team.store, aws.store], ...options.tuning })
