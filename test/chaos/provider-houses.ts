@@ -4,6 +4,7 @@ import type { Test } from 'tap'
 import { NO_LOGIN } from '../providers/aws-stores.ts'
 import { startAwsServer } from '../providers/aws-secrets-manager-server.ts'
 import { AzureKeyVaultServer } from '../providers/azure-key-vault-server.ts'
+import { startGcpServer } from '../providers/gcp-secret-manager-server.ts'
 import { startVaultServer } from '../providers/hashicorp-vault-server.ts'
 import { openKubernetesServer } from '../providers/kubernetes-server.ts'
 import type { ProviderServer, ServedCall } from '../providers/provider-server.ts'
@@ -13,11 +14,12 @@ import { temporaryDirectory } from './service-process.ts'
 const SERVERS: Record<string, () => Promise<ProviderServer>> = {
   aws: startAwsServer,
   azure: () => AzureKeyVaultServer.start(),
+  google: () => startGcpServer(),
   kubernetes: openKubernetesServer,
   vault: startVaultServer,
 }
 
-const SLOW = ['kubernetes']
+const SLOW = ['google', 'kubernetes']
 
 /** A point at which a store is held up: a call of the provider, and on which side of the store's doing. */
 export interface Hold {

@@ -9,7 +9,7 @@ t.test(
   'a ledger whose tables were copied into another cluster deletes nothing external until it is adopted',
   async (t) => {
     const first = await originalLedger(t)
-    const ground = await secondCluster(t, first.ground.keys)
+    const ground = await secondCluster(t, first.ground)
     await copyTables(t, first.ground, ground)
     await deletesNothingUntilAdopted(t, first, ground)
   },
