@@ -5,7 +5,7 @@ import type { Ledger } from './ledger.ts'
 import { SealingKeyChanged } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Carrier, CarryOutcome } from './relocation-carrier.ts'
-import type { Claim, Relocation } from './relocation.ts'
+import type { Claim, Claiming, Relocation } from './relocation.ts'
 import { RelocationEnded } from './relocation.ts'
 
 /** How a process works on store migrations. */
@@ -39,6 +39,8 @@ export class RelocationWorker {
   #working: Promise<void> | undefined
   #patienceMs = 0
   #troubledSince: number | undefined
+  /** How far this process has come on its way. Only a hint: nothing is lost with it. */
+  #reached: { way: string; copyId: string } | undefined
   #stopped = false
 
   constructor(ledger: Ledger, carrier: Carrier, options: RelocationWorkerOptions) {
@@ -92,7 +94,7 @@ export class RelocationWorker {
     const name = (workspace: string) => this.#carrier.name(relocation, workspace)
     // A few for each lane: what a slow store cannot take in time would be named for nothing.
     const limit = Math.min(batch, this.#lanes.now * CLAIMS_PER_LANE)
-    const claims = await this.#transaction((tx) => tx.claimCopies(relocation, { claimSeconds, limit, name }))
+    const claims = await this.#claim(relocation, { claimSeconds, limit, name })
     // Whoever claims them next must not meet a put of ours that is still under way.
     const until = performance.now() + (claimSeconds * 1000) / 2
     let left: readonly Claim[] = claims
@@ -110,6 +112,18 @@ export class RelocationWorker {
       if (left.length > 0) await this.#release(left)
     }
     return claims.length
+  }
+
+  // Goes on where it was, and begins again from the first when there is nothing behind: to pass over what has moved, and what
+  // lies in other workspaces, for each few copies would take longer than to move them.
+  async #claim(relocation: Relocation, claiming: Claiming): Promise<readonly Claim[]> {
+    const way = `${relocation.id} ${relocation.heading}`
+    const after = this.#reached?.way === way ? this.#reached.copyId : undefined
+    this.#reached = undefined
+    const claims = await this.#transaction((tx) => tx.claimCopies(relocation, { ...claiming, after }))
+    if (claims.length === 0 && after !== undefined) return this.#claim(relocation, claiming)
+    if (claims.length > 0) this.#reached = { way, copyId: claims.at(-1)!.copy.id }
+    return claims
   }
 
   async #isAskedFor({ id, heading }: Relocation): Promise<boolean> {

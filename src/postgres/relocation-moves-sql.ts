@@ -20,6 +20,8 @@ const TO_MOVE = {
       and s.state = 'source' and s.migration_id = $3)`,
 }
 
+const NIL_ID = '00000000-0000-0000-0000-000000000000'
+
 const routeValues = (relocation: Relocation): unknown[] => [
   routeOf(relocation).from,
   relocation.heading === 'back' ? null : (relocation.workspaces ?? null),
@@ -35,18 +37,18 @@ export async function claimCopies(
   relocation: Relocation,
   claiming: Claiming,
 ): Promise<Claim[]> {
-  const { claimSeconds, limit, name } = claiming
+  const { claimSeconds, limit, name, after = NIL_ID } = claiming
   const heading = relocation.heading === 'back' ? 'back' : 'over'
   const { rows } = await client.query({
     name: `claim copies ${heading}`,
     text: `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
         ${OUTSIDE} as outside, w.name as workspace, c.name as credential
       from ${JOINED}
-      where ${TO_MOVE[heading]} and not exists (
+      where ${TO_MOVE[heading]} and k.id > $6 and not exists (
         select from copies p where p.credential_id = k.credential_id and p.version = k.version and p.state = 'pending'
           and p.migration_id = $3 and p.named_at > now() - make_interval(secs => $4))
       order by k.id limit $5 for update of k skip locked for key share of c skip locked`,
-    values: [...routeValues(relocation), claimSeconds, limit],
+    values: [...routeValues(relocation), claimSeconds, limit, after],
   })
   if (rows.length === 0) return []
   const claims = rows.map((row): Claim => {
