@@ -14,6 +14,7 @@ import { STORE_KINDS } from '../src/store-kinds.ts'
 import { FAULT_OF, type Trouble } from './conformance/secret-store.ts'
 import { startAwsServer } from './providers/aws-secrets-manager-server.ts'
 import { AzureKeyVaultServer } from './providers/azure-key-vault-server.ts'
+import { startGcpServer } from './providers/gcp-secret-manager-server.ts'
 import { startVaultServer } from './providers/hashicorp-vault-server.ts'
 import { openKubernetesServer } from './providers/kubernetes-server.ts'
 import type { ProviderServer } from './providers/provider-server.ts'
@@ -29,6 +30,7 @@ const TIMEOUT_MS = 1_500
 const SERVERS: Record<string, () => Promise<ProviderServer>> = {
   'hashicorp-vault': startVaultServer,
   'aws-secrets-manager': startAwsServer,
+  'gcp-secret-manager': () => startGcpServer(),
   'azure-key-vault': () => AzureKeyVaultServer.start(),
   kubernetes: openKubernetesServer,
 }

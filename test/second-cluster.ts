@@ -9,8 +9,11 @@ import { setUpEmbedded } from '../src/postgres/embedded-setup.ts'
 import { upgradeDatabase } from '../src/postgres/upgrade.ts'
 import type { TestGround } from './ground.ts'
 
-/** Starts another cluster, with the schema and under these keys; it is removed after the test. */
-export async function secondCluster(t: Test, keys: TestGround['keys']): Promise<TestGround> {
+/**
+ * Starts another cluster with the schema, under the keys of the first; it is removed after the test. Its database has the
+ * same number as the first one's, as it is with two clusters that were set up in the same way.
+ */
+export async function secondCluster(t: Test, first: TestGround): Promise<TestGround> {
   const dataDirectory = mkdtempSync(join(tmpdir(), 'strongroom-second-'))
   t.teardown(async () => {
     await removeEmbeddedServer(dataDirectory)
@@ -18,9 +21,18 @@ export async function secondCluster(t: Test, keys: TestGround['keys']): Promise<
   })
   const server = await startEmbeddedServer({ dataDirectory })
   const { ownerUrl, serviceUrl } = await setUpEmbedded(server)
+  const name = new URL(serviceUrl.reveal()).pathname.slice(1)
+  const [{ oid }] = (await first.sql('select oid from pg_database where datname = current_database()')) as [
+    { oid: number },
+  ]
+  const client = new pg.Client({ connectionString: server.superuserUrl })
+  await client.connect()
+  const owner = new URL(ownerUrl.reveal()).username
+  await client.query(`drop database ${name}`)
+  await client.query(`create database ${name} owner ${owner} oid ${oid}`)
+  await client.end()
   await upgradeDatabase(ownerUrl, serviceUrl)
   const url = new URL(server.superuserUrl)
-  const name = new URL(serviceUrl.reveal()).pathname.slice(1)
   url.pathname = `/${name}`
   const clients = new pg.Pool({ connectionString: url.href, max: 2 })
   clients.on('error', () => {})
@@ -29,7 +41,7 @@ export async function secondCluster(t: Test, keys: TestGround['keys']): Promise<
     name,
     databaseUrl: serviceUrl,
     ownerUrl,
-    keys,
+    keys: first.keys,
     sql: async (text, values) => (await clients.query(text, values)).rows,
   }
 }

@@ -85,7 +85,7 @@ const TUNING: VaultTuning = {
   stores: [],
 }
 
-const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
+const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off', 'jit=off']
 
 /** One process's services, without HTTP. */
 export type Vault = Awaited<ReturnType<typeof openVault>>

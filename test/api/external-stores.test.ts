@@ -182,6 +182,13 @@ t.test('of two who create a name at once one has it, and the other leaves no val
   t.equal((await lease('new')).json.value, won)
   t.notOk([...vault.kept.values()].includes(`"${lost}"`))
   const { id } = (await writer('GET', `${C}/new`)).json
+  const whole = (value: string) => writer('PUT', `${C}/newer`, { connector, store: 'team-vault', value })
+  const puts = await Promise.all([whole('one'), whole('two')])
+  t.same(puts.map(({ status, json }) => [status, json.version]).toSorted(), [
+    [200, 2],
+    [201, 1],
+  ])
+  await sweepTwice()
   t.same(await statesOf(id), [[1, 'current']])
   t.same(await ground.sql(`select from copies where state = 'pending'`), [])
 })

@@ -4,6 +4,7 @@ import type { Test } from 'tap'
 import { NO_LOGIN } from '../providers/aws-stores.ts'
 import { startAwsServer } from '../providers/aws-secrets-manager-server.ts'
 import { AzureKeyVaultServer } from '../providers/azure-key-vault-server.ts'
+import { startGcpServer } from '../providers/gcp-secret-manager-server.ts'
 import { startVaultServer } from '../providers/hashicorp-vault-server.ts'
 import { openKubernetesServer } from '../providers/kubernetes-server.ts'
 import type { ProviderServer, ServedCall } from '../providers/provider-server.ts'
@@ -13,11 +14,12 @@ import { temporaryDirectory } from './service-process.ts'
 const SERVERS: Record<string, () => Promise<ProviderServer>> = {
   aws: startAwsServer,
   azure: () => AzureKeyVaultServer.start(),
+  google: () => startGcpServer(),
   kubernetes: openKubernetesServer,
   vault: startVaultServer,
 }
 
-const SLOW = ['kubernetes']
+const SLOW = ['google', 'kubernetes']
 
 /** A point at which a store is held up: a call of the provider, and on which side of the store's doing. */
 export interface Hold {
@@ -33,7 +35,7 @@ export interface ProviderHouses {
   env: Record<string, string>
   servers: Record<string, ProviderServer>
   /** From now on whoever comes to this point waits. @returns what tells that all stores are there, and what lets go */
-  hold(at: Hold): { reached: Promise<void>; release: () => void }
+  hold(at: Hold): { reached: Promise<unknown>; release: () => void }
 }
 
 // Longer than any hold, so that nothing is tried a second time meanwhile.
@@ -68,8 +70,8 @@ export async function startHouses(t: Test, all: boolean): Promise<ProviderHouses
 }
 
 function hold(servers: ProviderServer[], { call, moment, readBack = false }: Hold) {
-  const reached = Promise.withResolvers<void>()
-  const released = Promise.withResolvers<void>()
+  const reached = Promise.withResolvers<undefined>()
+  const released = Promise.withResolvers<undefined>()
   const held = new Set<ProviderServer>()
   for (const server of servers) {
     let puts = 0
@@ -77,14 +79,14 @@ function hold(servers: ProviderServer[], { call, moment, readBack = false }: Hol
       if (called === 'put') puts++
       if (called !== call || when !== moment || (readBack && puts === 0)) return
       held.add(server)
-      if (held.size === servers.length) reached.resolve()
-      else setTimeout(reached.resolve, GATHERING_MS)
+      if (held.size === servers.length) reached.resolve(undefined)
+      else setTimeout(reached.resolve, GATHERING_MS, undefined)
       await released.promise
     }
   }
   const release = (): void => {
     for (const server of servers) server.onCall = undefined
-    released.resolve()
+    released.resolve(undefined)
   }
   return { reached: reached.promise, release }
 }
