@@ -171,6 +171,8 @@ export interface LedgerTransaction {
   beginRelocation(route: Route, startedBy: string): Promise<Relocation | 'already_running'>
   relocation(id: string, lock?: boolean): Promise<Relocation | undefined>
   relocations(page: PageRequest): Promise<Page<Relocation>>
+  /** The one that runs, else the one that was begun last. */
+  latestRelocation(): Promise<Relocation | undefined>
   /** Sets it running again, in a direction; what had failed is forgotten. @returns whether no other runs */
   runRelocation(id: string, heading: Heading): Promise<boolean>
   endRelocation(id: string, state: RelocationState): Promise<void>

@@ -124,6 +124,14 @@ export async function selectRunningRelocation(client: Client): Promise<Relocatio
   return rows[0] && relocationOf(rows[0])
 }
 
+/** The one that runs, which may be an older one that is rolled back; else the newest. */
+export async function selectLatestRelocation(client: Client): Promise<Relocation | undefined> {
+  const { rows } = await client.query(
+    `select ${COLUMNS} from store_migrations m order by m.state = 'running' desc, m.id desc limit 1`,
+  )
+  return rows[0] && relocationOf(rows[0])
+}
+
 /** Sets it running again; what had failed is tried anew, unless it only closes. @returns false where another runs */
 export async function runRelocation(client: Client, id: string, heading: Heading): Promise<boolean> {
   await client.query('savepoint run')

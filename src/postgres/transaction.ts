@@ -93,6 +93,7 @@ export function transactionOn(
     beginRelocation: (route, startedBy) => relocations.beginRelocation(client, newId(), route, startedBy),
     relocation: (id, lock) => relocations.selectRelocation(client, id, lock),
     relocations: (page) => relocations.selectRelocations(client, page),
+    latestRelocation: () => relocations.selectLatestRelocation(client),
     runRelocation: (id, heading) => relocations.runRelocation(client, id, heading),
     endRelocation: (id, state) => relocations.endRelocation(client, id, state),
     recordStays: (id, stays) => relocations.insertStays(client, id, stays),

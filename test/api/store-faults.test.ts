@@ -126,10 +126,15 @@ t.test('a provider that throws anything else, or never answers, is store_unavail
   t.equal((await lease('elsewhere')).json.value, 'elsewhere')
 })
 
-t.test('what a provider says beside its fault is neither answered nor logged', async (t) => {
-  t.notMatch(service.log(), SECRET)
-  t.notOk(service.answers.some(({ text }) => text.includes(SECRET)))
-})
+t.test(
+  'the log says which store had which fault; what a provider says beside that is neither answered nor logged',
+  async (t) => {
+    for (const fault of Object.keys(TABLE))
+      t.match(service.log(), new RegExp(`"code":"store_${fault}","store":"faulty"`))
+    t.notMatch(service.log(), SECRET)
+    t.notOk(service.answers.some(({ text }) => text.includes(SECRET)))
+  },
+)
 
 t.test('a value whose secret is lost can be put anew, but not patched', async (t) => {
   await put('lost', { value: { a: 1 }, store: 'faulty' })
