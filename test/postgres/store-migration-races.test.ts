@@ -7,7 +7,7 @@ import { RotationWorker } from '../../src/core/rotation-worker.ts'
 import { Rotations } from '../../src/core/rotations.ts'
 import { StoreError } from '../../src/core/secret-store.ts'
 import { barrier } from '../troubled-store.ts'
-import { eventually } from '../vault.ts'
+import { eventually, sleep } from '../vault.ts'
 import { leaseLoop, movingHouse, unknownRefs, type House } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
@@ -97,8 +97,12 @@ t.test('two processes at once move each copy once', async (t) => {
   const house = await movingHouse(t, { tuning: { relocationBatch: 3 } })
   await house.fill('local', ...NAMES)
   const other = await house.another()
+  // So slow that both have copies on their way at the same time.
+  house.team.trouble.onCall = () => sleep(30)
   const run = await house.start('local', 'team-vault')
-  await Promise.all([house.work(), other.relocationWorker.work()])
+  const working = house.work()
+  await sleep(45)
+  await Promise.all([working, other.relocationWorker.work()])
   t.match(await house.read(run), { state: 'done', moved: 12, failed: 0 })
   t.equal(house.team.calls.filter((call) => call.startsWith('put')).length, 12)
   t.equal(house.team.kept.size, 12)
@@ -174,6 +178,31 @@ t.test('what a process had claimed when it died is moved by another', async (t) 
   t.same(await unknownRefs(house, house.team), [])
 })
 
+t.test('a copy that is moved already, or that the sweep has dropped, is not switched to', async (t) => {
+  const house = await movingHouse(t)
+  await house.fill('local', 'a')
+  const run = await house.start('local', 'team-vault')
+  const { ledger, call, sweep } = house.vault
+  const name = () => ({ id: v7(), ref: `strongroom/acme/${v7()}` })
+  const carry = async () => {
+    const claiming = { claimSeconds: 0, limit: 9, name }
+    const claims = await ledger.transaction(call(), undefined, (tx) => tx.claimCopies(run, claiming))
+    return claims.map(({ copy, pending }) => ({ copyId: copy.id, pendingId: pending.id }))
+  }
+  const settle = (carried: Awaited<ReturnType<typeof carry>>) =>
+    ledger.transaction(call(), undefined, (tx) => tx.switchCopies(run, carried))
+  const late = await carry()
+  await house.ground.sql("update copies set named_at = named_at - interval '1 hour' where state = 'pending'")
+  await sweep.run()
+  const [slow, quick] = [await carry(), await carry()]
+  t.same([late.length, slow.length, quick.length], [1, 1, 1])
+  t.same(await settle(late), [])
+  t.same(await settle(quick), [quick[0]!.pendingId])
+  t.same(await settle(slow), [])
+  t.same(await house.whereabouts(), ['a@1 team-vault current'])
+  t.match(await house.read(run), { moved: 1 })
+})
+
 t.test('a key rotation in the middle of an unfinalized move: rolled back, everything opens', async (t) => {
   const next = FernetKey.generate()
   const house = await movingHouse(t, { moreKeys: [next.text] })
@@ -201,6 +230,7 @@ t.test('a key rotation in the middle of an unfinalized move: rolled back, everyt
   for (const name of NAMES.slice(1)) t.equal(await house.value(name), VALUES[name])
   t.same([await house.value('db-00'), await house.value('db-00', 1)], ['"two"', '"db-00"'])
   t.same(await ground.sql("select from copies where store <> 'local' and state <> 'dropped'"), [])
+  t.equal(await house.count('source'), 0)
 })
 
 t.test('a rotation that begins while copies are being sealed here is sealed for', async (t) => {
