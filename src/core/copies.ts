@@ -73,19 +73,11 @@ export class Copies {
     }
   }
 
-  // It may have been moved since the pointer was read: the pointer is read once more before it is said to be missing.
-  // And until a store migration is finalized the source has the same value: who moves to a store that dies loses nothing.
-  async #elsewhere(
-    { id, credentialId, version }: Copy,
-    error: unknown,
-    { deadlineAt }: Call,
-  ): Promise<Copy | undefined> {
+  // It may have been moved since the pointer was read: the pointer is read once more before a fault is told. And until a
+  // store migration is finalized the source has the same value: who moves to a store that dies loses nothing.
+  async #elsewhere(copy: Copy, error: unknown, { deadlineAt }: Call): Promise<Copy | undefined> {
     if (!(error instanceof StoreError) || performance.now() >= deadlineAt) return undefined
-    if (error.fault === 'not_found') {
-      const now = await this.#ledger.readableCopy(credentialId, version, deadlineAt)
-      if (now?.id !== id) return now
-    }
-    return this.#ledger.sourceCopy(credentialId, version, deadlineAt)
+    return this.#ledger.otherCopy(copy, deadlineAt)
   }
 
   /**

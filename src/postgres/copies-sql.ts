@@ -41,16 +41,12 @@ export function selectCopy(client: Client, credentialId: string, version: number
   return selectOne(client, { name: 'copy', text, values: [credentialId, version] })
 }
 
-/** What an unfinished store migration has left of a version. */
-export function selectSource(
-  client: Client,
-  credentialId: string,
-  version: number,
-): Promise<Copy | undefined> {
+/** Another copy with the same value: the one that is read now, else the source of an unfinished store migration. */
+export function selectOther(client: Client, { id, credentialId, version }: Copy): Promise<Copy | undefined> {
   return selectOne(client, {
-    name: 'source',
-    text: `${COPY} and k.state = 'source'`,
-    values: [credentialId, version],
+    name: 'other copy',
+    text: `${COPY} and k.state in ('current', 'kept', 'source') and k.id <> $3 order by k.state = 'source' limit 1`,
+    values: [credentialId, version, id],
   })
 }
 

@@ -10,7 +10,7 @@ import { CallerOutdated } from '../core/ledger.ts'
 import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
 import { demandCaller, selectCaller } from './callers-sql.ts'
 import type { Connections } from './connections.ts'
-import { copyOf, selectCopy, selectSource } from './copies-sql.ts'
+import { copyOf, selectOther } from './copies-sql.ts'
 import { GRANT } from './lease-sql.ts'
 import { judge, noteLinkReads, proofsOf, selectLease } from './leases-sql.ts'
 import { transactionOn } from './transaction.ts'
@@ -111,12 +111,8 @@ export class PostgresLedger implements Ledger {
     })
   }
 
-  async readableCopy(credentialId: string, version: number, deadlineAt: number): Promise<Copy | undefined> {
-    return this.#readers.run(deadlineAt, (client) => selectCopy(client, credentialId, version))
-  }
-
-  async sourceCopy(credentialId: string, version: number, deadlineAt: number): Promise<Copy | undefined> {
-    return this.#readers.run(deadlineAt, (client) => selectSource(client, credentialId, version))
+  async otherCopy(copy: Copy, deadlineAt: number): Promise<Copy | undefined> {
+    return this.#readers.run(deadlineAt, (client) => selectOther(client, copy))
   }
 
   async noteLinkReads(reads: readonly LinkNote[], deadlineAt: number): Promise<void> {
