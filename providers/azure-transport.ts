@@ -33,7 +33,8 @@ export const currentLogin = new AsyncLocalStorage<LoginAttempt>()
 export class AzureTransport implements HttpClient {
   readonly #agents = {
     'http:': new http.Agent({ keepAlive: true, timeout: IDLE_MS_MAX }),
-    'https:': new https.Agent({ keepAlive: true, timeout: IDLE_MS_MAX }),
+    // Said here, because NODE_TLS_REJECT_UNAUTHORIZED=0 would switch it off.
+    'https:': new https.Agent({ keepAlive: true, timeout: IDLE_MS_MAX, rejectUnauthorized: true }),
   }
   readonly #timeoutMs: number
   readonly #origin: string | undefined
@@ -93,7 +94,7 @@ export class AzureTransport implements HttpClient {
     } catch (error) {
       // The other side had closed the connection while it lay idle. All that is asked here may be asked twice.
       if (!(error instanceof StaleConnection)) throw error
-      return await send(url, { ...options, agent: false }, body)
+      return await send(url, { ...options, agent: false, rejectUnauthorized: true }, body)
     }
   }
 }

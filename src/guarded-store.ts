@@ -108,7 +108,7 @@ export class GuardedStore implements Store {
   get(ref: string, call: StoreCall): Promise<{ value: Secret; cached: boolean }> {
     const kept = this.#cache?.get(ref)
     if (kept !== undefined) return Promise.resolve({ value: kept.value, cached: true })
-    const ask = async (): Promise<LinkedSecret> => ({ text: await this.#store.get(ref) })
+    const ask = async (): Promise<LinkedSecret> => ({ text: jsonOf(await this.#store.get(ref)) })
     const read = this.#shared({ name: 'get', key: ref, cacheSeconds: this.#cacheSeconds, ask }, call)
     return read.then(({ value }) => ({ value, cached: false }))
   }
@@ -189,6 +189,18 @@ export class GuardedStore implements Store {
     flight.mayCache = false
     this.#flights.delete(ref)
   }
+}
+
+/** Whoever has access to the store may have changed what lies there, and it goes into an answer as it is. */
+function jsonOf(answer: unknown): string {
+  const text = textOf(answer)
+  try {
+    JSON.parse(text)
+  } catch {
+    // Without the cause: a parser quotes the text.
+    throw new StoreError('rejected', 'what is kept there is no JSON')
+  }
+  return text
 }
 
 function textOf(text: unknown): string {

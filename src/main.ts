@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
 import { styleText } from 'node:util'
 import type { Command, Terminal } from './cli/command.ts'
 import { CommandFailed, ExitCode, oneLine, UsageError } from './cli/command.ts'
@@ -24,11 +25,16 @@ const COMMANDS: Record<string, Entry> = {
     () => import('./cli/keygen.ts'),
     async () => undefined,
   ),
-  audit: entry('verify the audit trail', () => import('./cli/audit.ts'), auditGround),
+  audit: entry('verify the audit trail', () => import('./cli/audit.ts'), adminGround),
   'rotate-keys': entry(
     'move everything onto another key',
     () => import('./cli/rotate-keys.ts'),
     rotateGround,
+  ),
+  'migrate-store': entry(
+    'move credentials to another store',
+    () => import('./cli/migrate-store.ts'),
+    adminGround,
   ),
   sweep: entry('delete what is due', () => import('./cli/sweep.ts'), sweepGround),
   lease: entry('lease a credential and print its value', () => import('./cli/lease.ts'), clientGround),
@@ -166,7 +172,7 @@ async function clientGround() {
   return { service: new ServiceClient(url, token), ...(workspace !== undefined && { workspace }) }
 }
 
-async function auditGround() {
+async function adminGround() {
   const config = readClientConfig()
   return { admin: new ServiceClient(config.adminUrl, operatorToken(config)) }
 }
@@ -187,6 +193,13 @@ const terminal: Terminal = {
   },
   get inputIsTyped() {
     return process.stdin.isTTY === true
+  },
+  async ask(question) {
+    process.stderr.write(question)
+    // The terminal edits the line itself: so ^C is a signal, and ends this process.
+    const lines = createInterface({ input: process.stdin, terminal: false })
+    for await (const line of lines) return line
+    return ''
   },
   get screen() {
     return process.stdout.isTTY ? process.stdout : undefined

@@ -1,6 +1,7 @@
 import type * as Prometheus from 'prom-client'
 import type { Call, Caller } from './core/calls.ts'
 import type { Measured, Measures } from './core/measures.ts'
+import type { RelocationState } from './core/relocation.ts'
 import type { Tally } from './core/tally.ts'
 
 /** Where the numbers come from: what this process counted, and what the ledger says. */
@@ -19,7 +20,10 @@ interface Sample {
   value: number
 }
 
-/** One metric, without its prefix. Labels hold our own words, ids and codes: never a name that a caller chose. */
+/**
+ * One metric, without its prefix. Labels hold our own words, ids, codes, and the names of stores, which the operator chose:
+ * never a name that a caller chose.
+ */
 interface Metric {
   kind: 'Counter' | 'Gauge'
   name: string
@@ -27,6 +31,16 @@ interface Metric {
   labelNames?: readonly string[]
   samples: (from: MetricsSources, measured: Measured) => Sample[]
 }
+
+const ROTATION_STATES = ['running', 'done', 'failed', 'cancelled']
+const RELOCATION_STATES: readonly RelocationState[] = [
+  'running',
+  'done',
+  'failed',
+  'cancelled',
+  'rolled_back',
+  'finalized',
+]
 
 const METRICS: readonly Metric[] = [
   {
@@ -97,32 +111,58 @@ const METRICS: readonly Metric[] = [
     name: 'rotation_state',
     help: 'Of the newest rotation: 1 for the state that it is in.',
     labelNames: ['state'],
-    samples: (_from, { rotation }) =>
-      rotation
-        ? ['running', 'done', 'failed', 'cancelled'].map((state) => ({
-            labels: { state },
-            value: Number(state === rotation.state),
-          }))
-        : [],
+    samples: (_from, { rotation }) => (rotation ? oneOf(ROTATION_STATES, rotation.state) : []),
   },
   {
     kind: 'Gauge',
     name: 'rotation_copies',
     help: 'Of the newest rotation: copies under other keys at its start, and what became of them.',
     labelNames: ['outcome'],
-    samples: (_from, { rotation }) =>
-      rotation
-        ? (['total', 'moved', 'skipped', 'failed'] as const).map((outcome) => ({
-            labels: { outcome },
-            value: rotation[outcome],
-          }))
-        : [],
+    samples: (_from, { rotation }) => (rotation ? outcomesOf(rotation) : []),
   },
   {
     kind: 'Gauge',
     name: 'rotation_copies_per_second',
     help: 'Of the newest rotation: copies moved for each second since its start, until its end.',
     samples: (_from, { rotation }) => (rotation ? plain(rateOf(rotation)) : []),
+  },
+  {
+    kind: 'Gauge',
+    name: 'store_reachable',
+    help: 'Whether the external store answered the last call of this process, which asks each one now and then.',
+    labelNames: ['store'],
+    samples: (_from, { stores }) =>
+      stores.map(({ name, reachable }) => ({ labels: { store: name }, value: Number(reachable) })),
+  },
+  {
+    kind: 'Gauge',
+    name: 'store_breaker',
+    help: 'Of the external store in this process: 1 for the state that its breaker is in; open, calls fail at once.',
+    labelNames: ['store', 'state'],
+    samples: (_from, { stores }) =>
+      stores.flatMap(({ name, breaker }) => oneOf(['closed', 'open', 'half_open'], breaker, { store: name })),
+  },
+  {
+    kind: 'Gauge',
+    name: 'store_copies',
+    help: 'Copies in the ledger, by the store that they lie in and their state; links are none.',
+    labelNames: ['store', 'state'],
+    samples: (_from, { storeCopies }) =>
+      storeCopies.map(({ store, state, copies }) => ({ labels: { store, state }, value: copies })),
+  },
+  {
+    kind: 'Gauge',
+    name: 'store_migration_state',
+    help: 'Of the store migration that runs, else of the newest: 1 for the state that it is in.',
+    labelNames: ['state'],
+    samples: (_from, { relocation }) => (relocation ? oneOf(RELOCATION_STATES, relocation.state) : []),
+  },
+  {
+    kind: 'Gauge',
+    name: 'store_migration_copies',
+    help: 'Of the store migration that runs, else of the newest: copies to move at its start, and what became of them.',
+    labelNames: ['outcome'],
+    samples: (_from, { relocation }) => (relocation ? outcomesOf(relocation) : []),
   },
 ]
 
@@ -167,6 +207,18 @@ function writerOf(
 
 function plain(value: number): Sample[] {
   return [{ labels: {}, value }]
+}
+
+/** 1 for the one that it is, 0 for the others. */
+function oneOf(states: readonly string[], is: string, more: Record<string, string> = {}): Sample[] {
+  return states.map((state) => ({ labels: { ...more, state }, value: Number(state === is) }))
+}
+
+function outcomesOf(run: Record<'total' | 'moved' | 'skipped' | 'failed', number>): Sample[] {
+  return (['total', 'moved', 'skipped', 'failed'] as const).map((outcome) => ({
+    labels: { outcome },
+    value: run[outcome],
+  }))
 }
 
 function samplesOf(tally: Tally, names: readonly string[], more: Record<string, string> = {}): Sample[] {

@@ -195,7 +195,7 @@ export async function wire(
   const requests = new Tally()
   const formRefusals = new Tally()
   const metrics = new Metrics({
-    measures: new Measures(acts),
+    measures: new Measures(acts, stores),
     requests,
     formRefusals,
     leases: leaseGrants,

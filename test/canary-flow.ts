@@ -1,4 +1,5 @@
 import type { Test } from 'tap'
+import { StoreError } from '../src/core/secret-store.ts'
 import type { Answer, Ask, Service } from './service.ts'
 import { ALL } from './service.ts'
 import type { Troubled } from './troubled-store.ts'
@@ -23,6 +24,7 @@ export interface Flow {
 /** Calls every operation of both listeners with marked texts, well-formed and not, also while things are broken. */
 export async function runCanaryFlow(flow: Flow): Promise<void> {
   await keepAndLease(flow)
+  await keepOutside(flow)
   await refuse(flow)
   await breakThings(flow)
   await migrateStores(flow)
@@ -64,6 +66,50 @@ async function keepAndLease({ service, writer, kept, member }: Flow): Promise<vo
   for (const url of ['/health/live', '/health/ready', '/openapi.json']) {
     await service.as(undefined)('GET', url)
     await service.adminAs(undefined)('GET', url)
+  }
+}
+
+async function keepOutside({ store, writer, kept, member }: Flow): Promise<void> {
+  const at = { ...input, store: store.store.name }
+  const value = { password: kept.text, [member.text]: 1 }
+  await writer('POST', C, { name: 'kept-outside', ...at, value })
+  await writer('PUT', `${C}/kept-outside/value`, { value: { ...value, more: kept.text } })
+  await writer('PATCH', `${C}/kept-outside/value`, { value: { more: [kept.text] } })
+  await writer('POST', `${C}/kept-outside/versions/1/promote`)
+  await writer('POST', `${C}/kept-outside/leases`)
+  const secret = JSON.stringify(value)
+  store.kept.set('apps/acme/db', secret)
+  store.kept.set('apps/acme/text', kept.text)
+  store.kept.set('apps/acme/long', kept.text.repeat(2000))
+  for (const [name, to] of Object.entries({
+    linked: { locator: 'apps/acme/db' },
+    'linked-member': { locator: 'apps/acme/db', field: 'password' },
+    'linked-text': { locator: 'apps/acme/text' },
+    'linked-wrongly': { locator: 'apps/acme/text', field: 'password' },
+    'linked-long': { locator: 'apps/acme/long' },
+  })) {
+    await writer('PUT', `${C}/${name}`, { ...input, link: { store: store.store.name, ...to } })
+    await writer('POST', `${C}/${name}/leases`)
+  }
+  await writer('POST', '/v1/workspaces/acme/leases', {
+    credentials: ['kept-outside', 'linked', 'linked-wrongly'],
+  })
+  // Stores that lie, say too much, or were tampered with.
+  const spoil = (text: string) => (call: string, ref: string) =>
+    call === 'get' && void store.kept.set(ref, text)
+  const troubles: Troubled['trouble']['onCall'][] = [
+    spoil(secret.slice(0, -1)),
+    spoil(`${secret},"lease":{}`),
+    () => Promise.reject(new StoreError('denied', kept.text)),
+    () => Promise.reject(new TypeError(kept.text)),
+  ]
+  for (const trouble of troubles) {
+    store.trouble.onCall = trouble
+    await writer('PUT', `${C}/kept-wrongly`, { ...at, value })
+    await writer('PATCH', `${C}/kept-outside/value`, { value: { more: kept.text } })
+    await writer('POST', `${C}/kept-outside/leases`, { version: 2 })
+    await writer('POST', `${C}/linked/leases`)
+    store.trouble.onCall = undefined
   }
 }
 
@@ -176,7 +222,6 @@ async function migrateStores({ service: { admin }, store, writer, kept }: Flow):
   const at = begun.headers['location']!
   await admin('POST', `${at}/cancel`)
   store.trouble.onCall = undefined
-  await sleep(2500)
   await admin('POST', `${at}/resume`)
   await ended(admin, begun)
   await writer('POST', `${C}/one/leases`)

@@ -11,7 +11,10 @@ import { mark, markOf, tablesOf, tracesIn } from './traces.ts'
 // Promise 2: every flow with marked values, and a search for the marks wherever something is written down or answered.
 
 const C = '/v1/workspaces/acme/credentials'
-const store = await troubledStore(t)
+const store = await troubledStore(t, {
+  tuning: { breakerFailuresMax: 1_000 },
+  seen: { links: { acme: ['apps/acme/'] } },
+})
 const service = await startService(
   t,
   { rotationEveryMs: 50, relocationEveryMs: 50, copyGraceSeconds: 0, versionsKept: 4 },
@@ -40,6 +43,8 @@ async function sourcesOf({ ground, answers, log }: Service): Promise<Sources> {
   return {
     ...(await tablesOf(ground.sql)),
     'the log': log(),
+    'what the store was asked for, by name': store.calls.join('\n'),
+    'what the store’s guard told': JSON.stringify(store.events),
     'the log of PostgreSQL': readFileSync(join(dirname(place!['cluster']), 'log'), 'utf8'),
     ...Object.fromEntries(
       Object.entries(Object.groupBy(answers, ({ operationId }) => operationId ?? 'unknown')).map(
@@ -82,6 +87,26 @@ t.test(
   'no value is written down or answered but by its lease, nor a digest of it, nor what is refused',
   async (t) => {
     t.same(tracesIn(sources, [kept, member, refused]), [])
+  },
+)
+
+t.test(
+  'a store keeps the values that were put there, in the clear, and nothing that was refused',
+  async (t) => {
+    const texts = { 'the store': [...store.kept.values()].join('\n') }
+    const found = tracesIn(texts, [kept, member, refused])
+    t.ok(found.includes('the store holds a value that is kept: plain'))
+    t.ok(found.includes('the store holds the name of a member: plain'))
+    t.same(tracesIn(texts, [refused]), [])
+    const leased = service.answers.filter(({ json }) => json?.lease && json.value)
+    for (const name of ['kept-outside', 'linked', 'linked-member', 'linked-text'])
+      t.ok(
+        leased.some(({ json }) => json.lease.credential === name),
+        `${name} did leave with its lease`,
+      )
+    const codes = service.answers.map(({ json }) => json?.code)
+    for (const code of ['store_rejected', 'store_denied', 'store_unavailable'])
+      t.ok(codes.includes(code), code)
   },
 )
 

@@ -26,6 +26,8 @@ export interface TestGround {
 
 const OWNER = 'strongroom_owner'
 const SERVICE = 'strongroom'
+/** Last week's, this week's, and two to come. */
+const PARTITIONS_KEPT = 4
 
 /** Where the tests' PostgreSQL lives; `test/after.ts` removes it. */
 export function testDataDirectory(): string {
@@ -49,7 +51,24 @@ async function server(): Promise<EmbeddedServer> {
 /** Makes a database from the template that has the schema, and drops it after the test. */
 export async function freshGround(t: Test): Promise<TestGround> {
   const embedded = await server()
-  const template = await makeTemplate(embedded)
+  return groundFrom(t, embedded, await makeTemplate(embedded), [FernetKey.generate().text])
+}
+
+/** Makes a copy of a test's database on the same server, under the same keys. Whoever is connected to it loses his connection. */
+export async function copiedGround(t: Test, { name, keys }: TestGround): Promise<TestGround> {
+  const embedded = await server()
+  await asSuperuser(embedded, (client) =>
+    client.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [name]),
+  )
+  return groundFrom(t, embedded, name, keys)
+}
+
+async function groundFrom(
+  t: Test,
+  embedded: EmbeddedServer,
+  template: string,
+  keys: Secret[],
+): Promise<TestGround> {
   const name = `test_${createHash('sha256').update(`${t.fullname}${process.pid}${Math.random()}`).digest('hex').slice(0, 16)}`
   await asSuperuser(embedded, (client) =>
     client.query(`create database ${name} template ${template} owner ${OWNER}`),
@@ -64,7 +83,7 @@ export async function freshGround(t: Test): Promise<TestGround> {
     name,
     databaseUrl: new Secret(embedded.url(SERVICE, await embedded.passwordFor(SERVICE), name)),
     ownerUrl: new Secret(embedded.url(OWNER, await embedded.passwordFor(OWNER), name)),
-    keys: [FernetKey.generate().text],
+    keys,
     sql: async (text, values) => (await clients.query(text, values)).rows,
   }
 }
@@ -92,7 +111,7 @@ async function makeTemplate(embedded: EmbeddedServer): Promise<string> {
     (name) => new URL(`../src/postgres/${name}`, import.meta.url),
   )
   const migrations = knownMigrations().map((name) => new URL(`${name}.sql`, MIGRATIONS_DIRECTORY))
-  const texts = [...migrations, ...makers].map((file) => readFileSync(file))
+  const texts = [...migrations, ...makers, new URL(import.meta.url)].map((file) => readFileSync(file))
   const name = `template_${createHash('sha256').update(Buffer.concat(texts)).digest('hex').slice(0, 16)}`
   await asSuperuser(embedded, async (client) => {
     await client.query('select pg_advisory_lock(1)')
@@ -107,9 +126,28 @@ async function makeTemplate(embedded: EmbeddedServer): Promise<string> {
     await client.query(`create database ${name} owner ${OWNER}`)
     const url = async (role: string) => new Secret(embedded.url(role, await embedded.passwordFor(role), name))
     await upgradeDatabase(await url(OWNER), await url(SERVICE))
+    await dropFarPartitions(superuserUrlFor(embedded, name))
     await client.query(`alter database ${name} is_template true`)
   })
   return name
+}
+
+// Every test copies the template, and a year of partitions is nine tenths of it. A year is what the tests of upgrades have.
+async function dropFarPartitions(databaseUrl: string): Promise<void> {
+  const client = new pg.Client({ connectionString: databaseUrl })
+  await client.connect()
+  try {
+    const { rows } = await client.query(
+      `select relname from (
+         select c.relname, row_number() over (partition by p.relname order by c.relname) as place
+         from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_class p on p.oid = i.inhparent
+         where p.relname in ('leases', 'audit_events') and p.relkind = 'p' and c.relkind = 'r' and c.relname not like '%default'
+       ) partitions where place > ${PARTITIONS_KEPT}`,
+    )
+    for (const { relname } of rows) await client.query(`drop table ${relname}`)
+  } finally {
+    await client.end()
+  }
 }
 
 process.once('beforeExit', () => {

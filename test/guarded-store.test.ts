@@ -70,7 +70,8 @@ t.test('a provider that answers no text is rejected, and not for an outage', asy
   t.equal(await outcome(store.getBack(ref, within(500))), 'rejected')
   t.ok(store.state().reachable)
   kept.set(ref, '')
-  t.equal((await store.get(ref, within(500))).value.reveal(), '', 'an empty text is one')
+  t.equal((await store.getBack(ref, within(500))).reveal(), '', 'an empty text is one')
+  t.equal(await outcome(store.get(ref, within(500))), 'rejected', 'but no JSON, as every copy is')
 })
 
 t.test('what may be repeated is tried three times, and nothing else', async (t) => {

@@ -11,6 +11,8 @@ export interface Proxy {
   url: Secret
   /** The next thing that the server says is lost, and its connection breaks. */
   cutNextAnswer(): void
+  /** The next commit reaches the server or not; what it answers is lost either way, and its connection breaks. */
+  cutNextCommit(at: 'before' | 'after'): void
   /** From now on nothing that the server says arrives, and nothing breaks. */
   freeze(): void
   /** Nothing gets through in either direction, and new connections break. */
@@ -25,6 +27,7 @@ export async function openProxy(t: Test, databaseUrl: Secret): Promise<Proxy> {
   const socketPath = join(decodeURIComponent(direct.hostname), `.s.PGSQL.${direct.port}`)
   const pairs = new Set<[Socket, Socket]>()
   let mode: 'open' | 'cut-next' | 'frozen' | 'cut' = 'open'
+  let cutCommit: 'before' | 'after' | undefined
 
   const server = createServer((near) => {
     const far = createConnection(socketPath)
@@ -37,7 +40,13 @@ export async function openProxy(t: Test, databaseUrl: Secret): Promise<Proxy> {
     if (mode === 'cut') return end()
     pairs.add(pair)
     for (const socket of pair) socket.on('error', () => {}).on('close', end)
-    near.on('data', (bytes) => far.write(bytes))
+    near.on('data', (bytes) => {
+      const at = bytes.includes('commit\0') ? cutCommit : undefined
+      if (at) cutCommit = undefined
+      if (at === 'before') return end()
+      if (at === 'after') mode = 'cut-next'
+      far.write(bytes)
+    })
     far.on('data', (bytes) => {
       if (mode === 'open') near.write(bytes)
       if (mode !== 'cut-next') return
@@ -56,6 +65,7 @@ export async function openProxy(t: Test, databaseUrl: Secret): Promise<Proxy> {
   return {
     url: new Secret(`postgres://${username}:${password}@127.0.0.1:${port}${pathname}`),
     cutNextAnswer: () => void (mode = 'cut-next'),
+    cutNextCommit: (at) => void (cutCommit = at),
     freeze: () => void (mode = 'frozen'),
     cutAll: () => {
       mode = 'cut'

@@ -2,6 +2,7 @@ import type { FastifyInstance, InjectOptions } from 'fastify'
 import type { Test } from 'tap'
 import { FernetKey } from '../src/core/fernet.ts'
 import type { Grant } from '../src/core/grants.ts'
+import { LOCAL } from '../src/core/store-set.ts'
 import type { Store } from '../src/core/stores.ts'
 import { createLogger } from '../src/log.ts'
 import { ONLY_LOCAL } from '../src/opened-stores.ts'
@@ -63,20 +64,23 @@ export interface ServiceOptions {
   moreKeys?: number
   /** External stores; the test closes them. */
   stores?: readonly Store[]
+  /** Where a new credential goes whose request and workspace name no store. */
+  byDefault?: string
 }
 
 /** Builds a service, with the workspaces `acme` and `globex`, and closes it after the test. */
 export async function startService(
   t: Test,
   tuning: Partial<Tuning> = {},
-  { rateLimit = 0, moreKeys = 0, stores = [] }: ServiceOptions = {},
+  { rateLimit = 0, moreKeys = 0, stores = [], byDefault = LOCAL }: ServiceOptions = {},
 ): Promise<Service> {
   const ground = await freshGround(t)
   while (ground.keys.length <= moreKeys) ground.keys.push(FernetKey.generate().text)
   let logged = ''
   const log = createLogger('trace', { write: (line: string) => (logged += line) })
   const config = { mode: 'development' as const, deadlineSeconds: 10, rateLimit, trustedProxies: [] }
-  const opened = { ...ONLY_LOCAL, external: stores, longestCallSeconds: stores.length > 0 ? 0.1 : 0 }
+  const longestCallSeconds = stores.length > 0 ? 0.1 : 0
+  const opened = { ...ONLY_LOCAL, external: stores, byDefault, longestCallSeconds }
   const strongroom = await wire(config, ground, log, tuning, opened)
   t.teardown(() => strongroom.close())
   const contract = await Contract.read([strongroom.serviceApp, strongroom.adminApp])

@@ -3,8 +3,9 @@ import type { Test } from 'tap'
 import { memory } from '../providers/memory.ts'
 import type { LinkReader, SecretStore } from '../src/core/secret-store.ts'
 import type { StoreCall } from '../src/core/stores.ts'
-import { GuardedStore, type StoreTuning } from '../src/guarded-store.ts'
+import { GuardedStore, type GuardedStoreOptions, type StoreTuning } from '../src/guarded-store.ts'
 import type { ProviderCall, StoreEvent, StoreLimits } from '../src/store-efforts.ts'
+import { altered } from './conformance/troubled-store.ts'
 
 /** The provider `memory` with trouble in the tester's hand. */
 export interface Troubled {
@@ -13,17 +14,28 @@ export interface Troubled {
   kept: Map<string, string>
   /** Awaited before the provider acts: may throw, wait, or never end. */
   trouble: { onCall: ((call: ProviderCall, what: string) => unknown) | undefined }
-  /** What reached the provider, as `call what`. */
+  /** What reached the provider, as `call what`; a delete without a recovery window ends in `for good`. */
   calls: string[]
   inFlight: { now: number; max: number }
   events: StoreEvent[]
 }
 
+type Provider = SecretStore & LinkReader
+
 /** How the store is set up, where it matters. */
 export interface TroubledOptions {
+  name?: string
+  links?: Record<string, string[]>
+  valueBytesMax?: number
   limits?: Partial<StoreLimits>
   cacheSeconds?: number
   tuning?: Partial<StoreTuning>
+  /** What the provider does otherwise. */
+  alter?: (inner: Provider) => Partial<Provider>
+  /** What the core sees of it. */
+  seen?: Partial<
+    Pick<GuardedStoreOptions, 'name' | 'prefix' | 'links' | 'versionsKept' | 'valueBytesMax' | 'segment'>
+  >
 }
 
 /** A guarded store whose provider gets into trouble on demand; closed with the test. */
@@ -31,13 +43,15 @@ export async function troubledStore(t: Test, options: TroubledOptions = {}): Pro
   const kept = new Map<string, string>()
   const inner = await memory.open({ kept }, { prefix: 'strongroom', timeoutMs: 1_000 })
   const under = { kept, trouble: { onCall: undefined }, calls: [], inFlight: { now: 0, max: 0 }, events: [] }
-  const store = new GuardedStore(inTrouble(inner, under), {
-    name: 'team-vault',
+  const provider = options.alter ? altered(inner, options.alter(inner)) : inner
+  const store = new GuardedStore(inTrouble(provider, under), {
+    name: options.name ?? 'team-vault',
     provider: 'memory',
     prefix: 'strongroom',
-    links: {},
+    links: options.links ?? {},
     versionsKept: 10,
-    valueBytesMax: 32_768,
+    valueBytesMax: options.valueBytesMax ?? 32_768,
+    ...options.seen,
     limits: { concurrency: 8, timeoutMs: 1_000, ...options.limits },
     cacheSeconds: options.cacheSeconds ?? 300,
     onEvent: (event) => (under.events as StoreEvent[]).push(event),
@@ -47,10 +61,7 @@ export async function troubledStore(t: Test, options: TroubledOptions = {}): Pro
   return { ...under, store }
 }
 
-function inTrouble(
-  store: SecretStore & LinkReader,
-  under: Omit<Troubled, 'store'>,
-): SecretStore & LinkReader {
+function inTrouble(store: Provider, under: Omit<Troubled, 'store'>): Provider {
   const through = async <T>(call: ProviderCall, what: string, act: () => Promise<T>): Promise<T> => {
     under.calls.push(`${call} ${what}`.trim())
     under.inFlight.max = Math.max(under.inFlight.max, ++under.inFlight.now)
@@ -65,7 +76,8 @@ function inTrouble(
     put: (ref, value) => through('put', ref, () => store.put(ref, value)),
     get: (ref) => through('get', ref, () => store.get(ref)),
     read: (locator) => through('read', locator.toString(), () => store.read(locator)),
-    delete: (ref, forGood) => through('delete', ref, () => store.delete(ref, forGood)),
+    delete: (ref, forGood) =>
+      through('delete', forGood ? `${ref} for good` : ref, () => store.delete(ref, forGood)),
     check: () => through('check', '', () => store.check()),
     close: () => through('close', '', () => store.close()),
   }

@@ -19,6 +19,9 @@ import type { LeaseRequest } from '../src/core/lease-grants.ts'
 import { LeaseGrants } from '../src/core/lease-grants.ts'
 import { Leases } from '../src/core/leases.ts'
 import type { LedgerHome } from '../src/core/records.ts'
+import { Carrier } from '../src/core/relocation-carrier.ts'
+import { RelocationWorker } from '../src/core/relocation-worker.ts'
+import { Relocations } from '../src/core/relocations.ts'
 import { Roles } from '../src/core/roles.ts'
 import { Sealer } from '../src/core/sealer.ts'
 import { Secret } from '../src/core/secret.ts'
@@ -49,6 +52,9 @@ export interface VaultTuning {
   copyGraceSeconds: number
   leaseRetentionSeconds: number
   sweepBatch: number
+  relocationBatch: number
+  relocationLanes: number
+  relocationGiveUpMs: number
   /** Makes the ids of leases. */
   newId: () => string
   /** Its own for each test where tests share a database. */
@@ -71,12 +77,15 @@ const TUNING: VaultTuning = {
   copyGraceSeconds: 60,
   leaseRetentionSeconds: 3600,
   sweepBatch: 500,
+  relocationBatch: 8,
+  relocationLanes: 4,
+  relocationGiveUpMs: 60_000,
   newId: v7,
   workspace: 'acme',
   stores: [],
 }
 
-const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
+const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off', 'jit=off']
 
 /** One process's services, without HTTP. */
 export type Vault = Awaited<ReturnType<typeof openVault>>
@@ -131,6 +140,13 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     onAway: (home) => away.push(home),
     onFailed: (store, reason) => undeleted.push({ store, reason }),
   })
+  const relocationWorker = new RelocationWorker(ledger, new Carrier(copies, sealer, stores, v7), {
+    batch: tuning.relocationBatch,
+    lanes: tuning.relocationLanes,
+    claimSeconds: copyGraceSeconds,
+    giveUpMs: tuning.relocationGiveUpMs,
+  })
+  t.teardown(() => relocationWorker.stop())
   const granted: { credentialId: string; tokenId: string }[] = []
   const leaseGrants = new LeaseGrants(ledger, copies, {
     ...tuning,
@@ -172,6 +188,8 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     leaseGrants,
     leases: new Leases(acts, ledger),
     ledger,
+    relocations: new Relocations({ acts, copies, stores, work: () => relocationWorker.work() }),
+    relocationWorker,
     roles,
     sealer,
     sweep: new Sweep(ledger, externalSweep, { ...tuning, batch: tuning.sweepBatch }),

@@ -20,6 +20,8 @@ export interface Terminal {
   /** All of standard input. */
   input(): Promise<Buffer>
   inputIsTyped: boolean
+  /** Asks whoever types for one line; an empty one where the input ends. */
+  ask(question: string): Promise<string>
   /** Standard output where it is a terminal, for what is drawn over and over. */
   screen: NodeJS.WriteStream | undefined
   /** Colours the text where standard output is a terminal. */

@@ -8,11 +8,14 @@ import {
   type Command,
   type Terminal,
 } from './command.ts'
+import { listCopies } from './copy-list.ts'
 import { addKey, linesOf } from './keys-file.ts'
 import type { KeyAnswer, Run } from './rotation-client.ts'
 import { processesOf, RotationClient } from './rotation-client.ts'
-import { durationText, startProgress } from './rotation-progress.ts'
-import { ServiceProblem, ServiceUnreachable, type ServiceClient } from './service-client.ts'
+import { rotationView } from './rotation-progress.ts'
+import { durationText, secondsOf } from './run-progress.ts'
+import { watch } from './run-watch.ts'
+import { ServiceProblem, type ServiceClient } from './service-client.ts'
 
 /** The service's listener for operators, and its keys file where this machine has it. */
 export interface RotateGround {
@@ -53,13 +56,17 @@ refused, or still runs. docs/key-rotation.md tells the rest.
       follow === undefined
         ? await begin(terminal, client, generate ? await rollOut(terminal, client, keysFile) : to)
         : await client.read(follow)
-    const run = await watch(terminal, client, begun)
+    const run = await watch(terminal, begun, {
+      view: rotationView,
+      read: (id) => client.read(id),
+      name: 'the rotation',
+      following,
+    })
     return await report(terminal, client, run, keysFile)
   },
 }
 
 const KNOWN_WITHIN_MS = 30_000
-const LOST_FOR_MS = 30_000
 
 const BY_HAND = `To roll a key out by hand:
   1. strongroom keygen makes a key and says its id. Back it up.
@@ -133,51 +140,6 @@ async function begin(terminal: Terminal, client: RotationClient, toKey: string |
   }
 }
 
-/** Looks once a second until the rotation has ended or somebody has enough. @returns it as it was last seen */
-async function watch(terminal: Terminal, client: RotationClient, begun: Run): Promise<Run> {
-  const progress = await startProgress(terminal)
-  const enough = new AbortController()
-  const deaf = terminal.onSignal((again) => {
-    if (again) process.exit(ExitCode.failed)
-    enough.abort()
-  })
-  let run = begun
-  try {
-    progress.show(run)
-    let seenAt = performance.now()
-    // A short rotation ends before one second has passed.
-    let pauseMs = 200
-    while (run.state === 'running' && !enough.signal.aborted) {
-      await sleep(pauseMs, undefined, { signal: enough.signal }).catch(() => undefined)
-      pauseMs = 1000
-      if (enough.signal.aborted) break
-      try {
-        run = await client.read(run.id)
-        seenAt = performance.now()
-        progress.show(run)
-      } catch (error) {
-        // A service that is started anew goes on where it was: that is worth some patience.
-        if (!mayComeBack(error) || performance.now() - seenAt > LOST_FOR_MS) throw lost(run, error)
-      }
-    }
-  } finally {
-    progress.end()
-    deaf()
-  }
-  return run
-}
-
-function mayComeBack(error: unknown): boolean {
-  return error instanceof ServiceUnreachable || (error instanceof ServiceProblem && error.status === 503)
-}
-
-function lost(run: Run, error: unknown): unknown {
-  if (!mayComeBack(error)) return error
-  const { message } = error as Error
-  const goesOn = 'the rotation goes on wherever a process runs'
-  return new CommandFailed(`${message}; ${goesOn}: ${following(run)}`, ExitCode.unreachable)
-}
-
 function following(run: Run): string {
   return `follow it with strongroom rotate-keys --follow ${oneLine(run.id)}`
 }
@@ -203,14 +165,10 @@ async function report(
       terminal.err(
         `The rotation has ended, but not at zero: ${counts}. No key may go. No key opens these copies:\n`,
       )
-      for (const { workspace, credential, version, code } of failures)
-        terminal.err(`  ${oneLine(`${workspace}/${credential} version ${version}: ${code}`)}\n`)
-      if (failed > failures.length)
-        terminal.err(`  and ${failed - failures.length} more: audit events with the action rotation:move\n`)
+      listCopies(terminal, failures, failed, ': audit events with the action rotation:move')
       return ExitCode.failed
     case 'done': {
-      const seconds = (Date.parse(run.finished_at ?? '') - Date.parse(run.started_at)) / 1000
-      terminal.err(`Done in ${durationText(seconds)}: ${counts}.\n`)
+      terminal.err(`Done in ${durationText(secondsOf(run))}: ${counts}.\n`)
       await reportRetired(terminal, await client.keys(), keysFile)
       return ExitCode.done
     }

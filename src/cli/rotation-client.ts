@@ -1,4 +1,5 @@
 import { Secret } from '../core/secret.ts'
+import type { UnmovedCopy } from './copy-list.ts'
 import type { ServiceClient } from './service-client.ts'
 
 /** A rotation as the service answers it. */
@@ -13,7 +14,7 @@ export interface Run {
   started_at: string
   finished_at?: string
   /** The first 100. */
-  failures: { workspace: string; credential: string; version: number; code: string }[]
+  failures: UnmovedCopy[]
 }
 
 /** A key as the service answers it. */

@@ -74,7 +74,8 @@ export class ExternalSweep {
     await Promise.all(Array.from({ length: this.#options.lanes }, lane))
   }
 
-  async #delete({ id, store, ref, forGood }: DroppedCopy): Promise<boolean> {
+  async #delete(copy: DroppedCopy): Promise<boolean> {
+    const { store, ref, forGood } = copy
     const { copyGraceSeconds, deleteMs, onFailed } = this.#options
     try {
       const asked = { caller: 'sweep', deadlineAt: performance.now() + deleteMs }
@@ -84,7 +85,7 @@ export class ExternalSweep {
       return false
     }
     await this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, (tx) =>
-      tx.noteDeleted([id], copyGraceSeconds),
+      tx.noteDeleted(copy, copyGraceSeconds),
     )
     return true
   }

@@ -95,9 +95,9 @@ export class LeaseGrants {
 
   /** Grants one lease. @throws VaultError */
   async lease(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Granted> {
-    const outcome = await this.#grant(call, token, request)
-    if (outcome instanceof VaultError) throw outcome
-    return outcome
+    const { result } = await this.#grant(call, token, request)
+    if (result instanceof VaultError) throw result
+    return result
   }
 
   /**
@@ -111,12 +111,13 @@ export class LeaseGrants {
     requests: readonly LeaseRequest[],
   ): Promise<(Granted | VaultError)[]> {
     const outcomes = await Promise.all(requests.map((request) => this.#grant(call, token, request)))
-    const refusals = outcomes.filter((outcome) => outcome instanceof Refusal)
-    if (refusals.some((one) => one.code === 'unauthenticated')) throw unauthenticated()
-    if (refusals.some((one) => !one.inWorkspace)) throw notFound()
-    const admitted = outcomes.some((one) => one instanceof Refusal || !(one instanceof VaultError))
-    if (!admitted) throw outcomes[0]
-    return outcomes
+    const strangers = outcomes.filter(({ inWorkspace }) => inWorkspace === false)
+    if (strangers.some(({ result }) => (result as VaultError).code === 'unauthenticated'))
+      throw unauthenticated()
+    if (strangers.length > 0) throw notFound()
+    // Where the statement answered for none there is no telling; where a store failed afterwards there is.
+    if (outcomes.every(({ inWorkspace }) => inWorkspace === undefined)) throw outcomes[0]!.result
+    return outcomes.map(({ result }) => result)
   }
 
   /** Leases granted since the start: who works in the background looks at it to give way. */
@@ -134,19 +135,20 @@ export class LeaseGrants {
     for (const timer of this.#timers) clearTimeout(timer)
   }
 
-  async #grant(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Granted | VaultError> {
+  async #grant(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Outcome> {
     // What cannot be a name is asked for under one that nobody can have: it is missing by the same work.
     const workspace = isSlug(request.workspace) ? request.workspace : ''
     const credential = isCredentialName(request.credential) ? request.credential : ''
     const ask: LeaseAsk = { ...request, workspace, credential, leaseId: this.#options.newId(), token, call }
+    let inWorkspace: boolean | undefined
     try {
       const { verdict, beganAt } = await this.#commits.submit(ask)
-      if (verdict.granted) return await this.#release(ask, verdict, beganAt)
-      this.refusals.add(verdict.code)
-      return new Refusal(verdict.code, verdict.inWorkspace)
+      inWorkspace = verdict.granted || verdict.inWorkspace
+      if (!verdict.granted) throw refusal(verdict.code)
+      return { result: await this.#release(ask, verdict, beganAt), inWorkspace }
     } catch (error) {
       this.refusals.add(error instanceof VaultError ? error.code : 'internal')
-      if (error instanceof VaultError) return error
+      if (error instanceof VaultError) return { result: error, inWorkspace }
       throw error
     }
   }
@@ -212,15 +214,10 @@ interface FailedLease {
   call: Call
 }
 
-/** The statement judged against this ask. */
-class Refusal extends VaultError {
-  readonly inWorkspace: boolean
-
-  constructor(code: ProblemCode, inWorkspace: boolean) {
-    const { message, retryAfterSeconds } = refusal(code)
-    super(code, message, retryAfterSeconds === undefined ? {} : { retryAfterSeconds })
-    this.inWorkspace = inWorkspace
-  }
+/** What became of one ask, and whether its caller may do anything in the workspace: unknown where no statement answered. */
+interface Outcome {
+  result: Granted | VaultError
+  inWorkspace: boolean | undefined
 }
 
 /** The error for a code that the ledger's statement judged. */

@@ -130,10 +130,10 @@ export interface LedgerTransaction {
   /** The copies that {@link takeDropped} would take, and their number. Changes nothing. */
   dueCopies(graceSeconds: number, limit: number): Promise<{ copies: DroppedCopy[]; total: number }>
   /**
-   * Their store has deleted them: the first time that is written down, and a second time, a grace later, they are
-   * forgotten.
+   * Its store has deleted it: the first time that is written down, and a second time, a grace later, it is forgotten,
+   * unless it was purged meanwhile and the delete was not for good.
    */
-  noteDeleted(ids: readonly string[], graceSeconds: number): Promise<void>
+  noteDeleted(copy: DroppedCopy, graceSeconds: number): Promise<void>
   /** Forgets leases that ended longer ago than this. @returns how many */
   forgetLeases(retentionSeconds: number, limit: number): Promise<number>
   /** Forgets revocations that no remembered lease can be older than, and tokens long expired. @returns how many */
@@ -171,6 +171,8 @@ export interface LedgerTransaction {
   beginRelocation(route: Route, startedBy: string): Promise<Relocation | 'already_running'>
   relocation(id: string, lock?: boolean): Promise<Relocation | undefined>
   relocations(page: PageRequest): Promise<Page<Relocation>>
+  /** The one that runs, else the one that was begun last. */
+  latestRelocation(): Promise<Relocation | undefined>
   /** Sets it running again, in a direction; what had failed is forgotten. @returns whether no other runs */
   runRelocation(id: string, heading: Heading): Promise<boolean>
   endRelocation(id: string, state: RelocationState): Promise<void>
@@ -195,8 +197,8 @@ export interface LedgerTransaction {
   dropSources(id: string, limit: number): Promise<number>
   /** How many copies are still to move, but for those that stay. */
   countToMove(relocation: Relocation): Promise<number>
-  /** Keeps and counts the copies of the route that stay because their credential is in another store migration. */
-  noteInOthers(relocation: Relocation): Promise<void>
+  /** Keeps and counts what stays on the route: links, and copies whose credential is in another store migration. */
+  noteStanding(relocation: Relocation): Promise<void>
 
   storeCopies(): Promise<StoreCopies[]>
   /** Whether the ledger is where its external copies belong; the first to ask settles that. */

@@ -101,8 +101,8 @@ export interface Ledger extends AuditSource {
     granted: readonly { ask: LeaseAsk; lease: Lease }[],
     deadlineAt: number,
   ): Promise<(ProblemCode | undefined)[]>
-  /** The readable copy of a version, as the pointer is right now. */
-  readableCopy(credentialId: string, version: number, deadlineAt: number): Promise<Copy | undefined>
+  /** Another copy with the same value: the one that is read now, else the source of an unfinished store migration. */
+  otherCopy(copy: Copy, deadlineAt: number): Promise<Copy | undefined>
   /** Writes down what was read for leases of links. */
   noteLinkReads(reads: readonly LinkNote[], deadlineAt: number): Promise<void>
   /** Marks leases as `failed`, where they exist, and says which do. */

@@ -1,4 +1,4 @@
-import { isObject, MAX_VALUE_BYTES } from './json-value.ts'
+import { isDeeperThan, isObject, MAX_VALUE_BYTES, MAX_VALUE_DEPTH } from './json-value.ts'
 import { StoreError } from './secret-store.ts'
 import { Secret } from './secret.ts'
 
@@ -8,18 +8,20 @@ import { Secret } from './secret.ts'
  *
  * @param field A top-level member of a JSON object.
  * @returns JSON text.
- * @throws StoreError `rejected` where it has no such member, or is longer than a value may be.
+ * @throws StoreError `rejected` where it has no such member, or is longer or nests deeper than a value may.
  */
 export function linkedValue(text: Secret, field: string | undefined): Secret {
   const plain = text.reveal()
   const parsed = parse(plain)
+  if (isDeeperThan(parsed, MAX_VALUE_DEPTH))
+    throw new StoreError('rejected', 'the secret nests deeper than a value may')
   let json: string
   if (field === undefined) {
     json = typeof parsed === 'object' && parsed !== null ? plain.trim() : JSON.stringify(plain)
   } else {
     if (!isObject(parsed) || !Object.hasOwn(parsed, field))
       throw new StoreError('rejected', 'the secret has no such member')
-    json = JSON.stringify(parsed[field])
+    json = memberOf(plain, field)
   }
   if (Buffer.byteLength(json) > MAX_VALUE_BYTES)
     throw new StoreError('rejected', 'the secret is longer than a value may be')
@@ -33,4 +35,22 @@ function parse(text: string): unknown {
   } catch {
     return undefined
   }
+}
+
+// Numbers stay as they are written, which may be with more digits than a number has here.
+function memberOf(text: string, field: string): string {
+  const whole = EXACT.parse(text, (_name, value, { source }) =>
+    typeof value === 'number' ? EXACT.rawJSON(source!) : value,
+  )
+  return JSON.stringify((whole as Record<string, unknown>)[field])
+}
+
+// TypeScript's library does not have these yet.
+const EXACT = JSON as unknown as {
+  parse(
+    text: string,
+    revive: (name: string, value: unknown, context: { source?: string }) => unknown,
+  ): unknown
+  /** @see ECMA-262, JSON.rawJSON */
+  rawJSON(text: string): unknown
 }

@@ -5,7 +5,7 @@ import type { Ledger } from './ledger.ts'
 import { SealingKeyChanged } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Carrier, CarryOutcome } from './relocation-carrier.ts'
-import type { Claim, Relocation } from './relocation.ts'
+import type { Claim, Claiming, Relocation } from './relocation.ts'
 import { RelocationEnded } from './relocation.ts'
 
 /** How a process works on store migrations. */
@@ -22,6 +22,8 @@ export interface RelocationWorkerOptions {
 
 const STEP_MS = 30_000
 const POINTED_AT_ONCE = 500
+const CLAIMS_PER_LANE = 4
+const ROUND_MS = 2_000
 const PATIENCE_MS = { least: 100, most: 5_000 }
 const BUSY_REST_MS = 50
 
@@ -37,6 +39,8 @@ export class RelocationWorker {
   #working: Promise<void> | undefined
   #patienceMs = 0
   #troubledSince: number | undefined
+  /** How far this process has come on its way. Only a hint: nothing is lost with it. */
+  #reached: { way: string; copyId: string } | undefined
   #stopped = false
 
   constructor(ledger: Ledger, carrier: Carrier, options: RelocationWorkerOptions) {
@@ -88,29 +92,56 @@ export class RelocationWorker {
   async #moveSome(relocation: Relocation): Promise<number> {
     const { batch, claimSeconds } = this.#options
     const name = (workspace: string) => this.#carrier.name(relocation, workspace)
-    const claims = await this.#transaction((tx) =>
-      tx.claimCopies(relocation, { claimSeconds, limit: batch, name }),
-    )
+    // A few for each lane: what a slow store cannot take in time would be named for nothing.
+    const limit = Math.min(batch, this.#lanes.now * CLAIMS_PER_LANE)
+    const claims = await this.#claim(relocation, { claimSeconds, limit, name })
     // Whoever claims them next must not meet a put of ours that is still under way.
     const until = performance.now() + (claimSeconds * 1000) / 2
-    let left = claims
-    while (left.length > 0 && performance.now() < until && !this.#stopped) {
-      const outcomes = await this.#carryAll(relocation, left)
-      await this.#settle(relocation, outcomes)
-      left = outcomes.filter(({ result }) => 'later' in result).map(({ claim }) => claim)
-      await this.#takeTime(relocation, outcomes)
-      if (left.length > 0 && (await this.#ledger.runningRelocation())?.id !== relocation.id) break
+    let left: readonly Claim[] = claims
+    try {
+      while (left.length > 0 && performance.now() < until && !this.#stopped) {
+        const outcomes = await this.#carrySome(relocation, left, until)
+        await this.#settle(relocation, outcomes)
+        const ended = new Set(outcomes.filter(({ result }) => !('later' in result)).map(({ claim }) => claim))
+        left = left.filter((claim) => !ended.has(claim))
+        await this.#takeTime(relocation, outcomes)
+        if (left.length > 0 && !(await this.#isAskedFor(relocation))) break
+      }
+    } finally {
+      // Whatever went wrong: else nobody could take these before the claims have run out.
+      if (left.length > 0) await this.#release(left)
     }
-    if (left.length > 0) await this.#release(left)
     return claims.length
   }
 
-  async #carryAll(relocation: Relocation, claims: readonly Claim[]): Promise<CarryOutcome[]> {
+  // Goes on where it was, and begins again from the first when there is nothing behind: to pass over what has moved, and what
+  // lies in other workspaces, for each few copies would take longer than to move them.
+  async #claim(relocation: Relocation, claiming: Claiming): Promise<readonly Claim[]> {
+    const way = `${relocation.id} ${relocation.heading}`
+    const after = this.#reached?.way === way ? this.#reached.copyId : undefined
+    this.#reached = undefined
+    const claims = await this.#transaction((tx) => tx.claimCopies(relocation, { ...claiming, after }))
+    if (claims.length === 0 && after !== undefined) return this.#claim(relocation, claiming)
+    if (claims.length > 0) this.#reached = { way, copyId: claims.at(-1)!.copy.id }
+    return claims
+  }
+
+  async #isAskedFor({ id, heading }: Relocation): Promise<boolean> {
+    const running = await this.#ledger.runningRelocation()
+    return running?.id === id && running.heading === heading
+  }
+
+  /** At least one in each lane, and no more than there is time for: what is carried must be switched, and orders heard. */
+  async #carrySome(relocation: Relocation, claims: readonly Claim[], until: number): Promise<CarryOutcome[]> {
     const waiting = [...claims]
     const outcomes: CarryOutcome[] = []
+    const roundUntil = Math.min(until, performance.now() + ROUND_MS)
     const lane = async (): Promise<void> => {
-      for (let claim = waiting.shift(); claim; claim = waiting.shift())
+      let claim = waiting.shift()
+      while (claim) {
         outcomes.push({ claim, result: await this.#carrier.carry(relocation, claim, call()) })
+        claim = performance.now() < roundUntil ? waiting.shift() : undefined
+      }
     }
     await Promise.all(Array.from({ length: this.#lanes.now }, lane))
     return outcomes
@@ -130,7 +161,8 @@ export class RelocationWorker {
         ...lost.map(({ pendingId }) => pendingId),
         ...staying.map(({ claim }) => claim.pending.id),
       ])
-      await recordStays(tx, relocation, staying)
+      // What failed on the way over is no failure of the way back.
+      if (await runsStill(tx, relocation)) await recordStays(tx, relocation, staying)
     })
   }
 
@@ -148,7 +180,8 @@ export class RelocationWorker {
     ).length
     if (throttled > 0) await this.#transaction((tx) => tx.countThrottled(relocation.id, throttled))
     const now = performance.now()
-    if (late.length < outcomes.length) this.#troubledSince = undefined
+    // Who asks for patience is there: only a store that is out of reach is given up.
+    if (late.length < outcomes.length || throttled > 0) this.#troubledSince = undefined
     else this.#troubledSince ??= now
     if (this.#troubledSince !== undefined && now - this.#troubledSince > this.#options.giveUpMs)
       await this.#giveUp(relocation, late)
@@ -160,8 +193,9 @@ export class RelocationWorker {
   async #giveUp(relocation: Relocation, late: readonly CarryOutcome[]): Promise<void> {
     this.#troubledSince = undefined
     await this.#transaction(async (tx) => {
+      if (!(await runsStill(tx, relocation))) return
       await recordStays(tx, relocation, late)
-      await end(tx, relocation, 'failed')
+      await end(tx, relocation.id, 'failed')
     })
   }
 
@@ -172,12 +206,14 @@ export class RelocationWorker {
   /** @returns whether it has ended */
   #finish({ id, heading }: Relocation): Promise<boolean> {
     return this.#transaction(async (tx) => {
-      const relocation = await tx.relocation(id, true)
-      if (relocation?.state !== 'running' || relocation.heading !== heading) return true
+      const relocation = await runsStill(tx, { id, heading })
+      if (!relocation) return true
       if ((await tx.countToMove(relocation)) > 0) return false
-      if (heading === 'over') await tx.noteInOthers(relocation)
+      if (heading === 'over') await tx.noteStanding(relocation)
+      // What failed on the way over stands in the report of a finalized one; its sources are dropped all the same.
+      const failed = relocation.failed > 0 && heading !== 'closing'
       const whole = heading === 'over' ? 'done' : heading === 'back' ? 'rolled_back' : 'finalized'
-      await end(tx, (await tx.relocation(id))!, relocation.failed > 0 ? 'failed' : whole)
+      await end(tx, id, failed ? 'failed' : whole)
       return true
     })
   }
@@ -189,6 +225,15 @@ export class RelocationWorker {
 
 function call(): Call {
   return ownCall('migrateStore', STEP_MS)
+}
+
+/** The store migration as it is now, locked, if it still runs and heads there. */
+async function runsStill(
+  tx: LedgerTransaction,
+  { id, heading }: Pick<Relocation, 'id' | 'heading'>,
+): Promise<Relocation | undefined> {
+  const now = await tx.relocation(id, true)
+  return now?.state === 'running' && now.heading === heading ? now : undefined
 }
 
 async function recordStays(
@@ -230,11 +275,11 @@ async function recordStays(
 /** Ends a run, and records what it did. */
 async function end(
   tx: LedgerTransaction,
-  relocation: Relocation,
+  id: string,
   state: 'done' | 'failed' | 'rolled_back' | 'finalized',
 ): Promise<void> {
-  await tx.endRelocation(relocation.id, state)
-  const { id, from, to, total, moved, skipped, failed } = relocation
+  await tx.endRelocation(id, state)
+  const { from, to, total, moved, skipped, failed } = (await tx.relocation(id))!
   const detail = JSON.stringify({ store_migration: id, state, from, to, total, moved, skipped, failed })
   const entry: AuditEntry = {
     action: 'store-migration:end',

@@ -65,6 +65,8 @@ export interface Claiming {
   /** For so long no other process takes the same copy. */
   claimSeconds: number
   limit: number
+  /** Only copies with a later id, for whoever has been through those before: to pass over them each time costs more. */
+  after?: string | undefined
   /** Names the copy that is to replace one in this workspace; without a ref in the ledger's own store. */
   name: (workspace: string) => { id: string; ref?: string | undefined }
 }

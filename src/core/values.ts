@@ -159,8 +159,8 @@ export class Values {
   /**
    * Writes the next version, unless it is what is current already.
    *
-   * @throws VaultError `copy_unreadable`, `store_not_found` where the next value is made of the current one, and that
-   *   is lost; OutsideFirst where a store must be asked
+   * @throws VaultError `copy_unreadable`, `store_not_found`, `store_rejected` where the next value is made of the current
+   *   one, and that is lost; OutsideFirst where a store must be asked
    */
   async update(admitted: Admitted, next: Next, draft: Draft): Promise<Written> {
     const { credential, entry } = admitted
@@ -241,7 +241,7 @@ export class Values {
 /** What a new version is written by, and of what. */
 type Writing = Pick<Admitted, 'tx' | 'caller' | 'credential'>
 
-const LOST: readonly ProblemCode[] = ['copy_unreadable', 'store_not_found']
+const LOST: readonly ProblemCode[] = ['copy_unreadable', 'store_not_found', 'store_rejected']
 
 function unchanged({ credential, entry }: Admitted): Written {
   entry.version = credential.version

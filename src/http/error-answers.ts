@@ -66,7 +66,8 @@ export function logFault(
       frames: frames.map((line) => line.trim()),
     })
   }
-  const fields = { request_id: request.id, operation, code: fault.code, causes }
+  const store = fault.store !== undefined && { store: fault.store }
+  const fields = { request_id: request.id, operation, code: fault.code, ...store, causes }
   if (fault.code === 'internal') log.error(fields, 'a request failed')
   else log.warn(fields, 'a request failed')
 }

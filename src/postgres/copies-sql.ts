@@ -31,16 +31,30 @@ export function copyOf(row: CopyRow): Copy {
   return ref === null ? { ...copy, link: { store, locator, field: field ?? undefined } } : { ...copy, ref }
 }
 
+const COPY = `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
+    ${OUTSIDE} as outside
+  from copies k where k.credential_id = $1 and k.version = $2`
+
 /** The copy of a version that is kept. */
-export async function selectCopy(
+export function selectCopy(client: Client, credentialId: string, version: number): Promise<Copy | undefined> {
+  const text = `${COPY} and k.state in ('current', 'kept')`
+  return selectOne(client, { name: 'copy', text, values: [credentialId, version] })
+}
+
+/** Another copy with the same value: the one that is read now, else the source of an unfinished store migration. */
+export function selectOther(client: Client, { id, credentialId, version }: Copy): Promise<Copy | undefined> {
+  return selectOne(client, {
+    name: 'other copy',
+    text: `${COPY} and k.state in ('current', 'kept', 'source') and k.id <> $3 order by k.state = 'source' limit 1`,
+    values: [credentialId, version, id],
+  })
+}
+
+async function selectOne(
   client: Client,
-  credentialId: string,
-  version: number,
+  query: { name: string; text: string; values: unknown[] },
 ): Promise<Copy | undefined> {
-  const text = `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
-      ${OUTSIDE} as outside
-    from copies k where k.credential_id = $1 and k.version = $2 and k.state in ('current', 'kept')`
-  const { rows } = await client.query({ name: 'copy', text, values: [credentialId, version] })
+  const { rows } = await client.query(query)
   return rows[0] && copyOf(rows[0])
 }
 
@@ -137,18 +151,16 @@ export async function selectVersions(
 const DROP = `update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null`
 
 /**
- * A kept version is gone for good, the source of a store migration with it.
+ * A kept version is gone for good, with it what a store migration has of it: a source, or a copy that it writes.
  *
  * @returns Whether it was kept until now.
  */
 export async function dropVersion(client: Client, credentialId: string, version: number): Promise<boolean> {
-  const text = `${DROP}, for_good = true where credential_id = $1 and version = $2 and state in ('kept', 'source')`
-  const { rowCount } = await client.query(text, [credentialId, version])
-  await client.query('delete from versions where credential_id = $1 and version = $2', [
-    credentialId,
-    version,
-  ])
-  return rowCount! > 0
+  const text = `${DROP}, for_good = true where credential_id = $1 and version = $2
+    and (state in ('kept', 'source') or state = 'pending' and migration_id is not null)`
+  await client.query(text, [credentialId, version])
+  const kept = 'delete from versions where credential_id = $1 and version = $2'
+  return (await client.query(kept, [credentialId, version])).rowCount! > 0
 }
 
 /** Every copy of a credential is gone for good, also what was dropped before and is not destroyed yet. */

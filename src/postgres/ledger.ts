@@ -9,7 +9,7 @@ import { CallerOutdated } from '../core/ledger.ts'
 import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
 import { demandCaller, selectCaller } from './callers-sql.ts'
 import type { Connections } from './connections.ts'
-import { selectCopy } from './copies-sql.ts'
+import { selectOther } from './copies-sql.ts'
 import type { VerdictRow } from './lease-batch.ts'
 import { PLACE, requestColumns, verdictsOf } from './lease-batch.ts'
 import { GRANT } from './lease-sql.ts'
@@ -102,8 +102,8 @@ export class PostgresLedger implements Ledger {
     })
   }
 
-  async readableCopy(credentialId: string, version: number, deadlineAt: number): Promise<Copy | undefined> {
-    return this.#readers.run(deadlineAt, (client) => selectCopy(client, credentialId, version))
+  async otherCopy(copy: Copy, deadlineAt: number): Promise<Copy | undefined> {
+    return this.#readers.run(deadlineAt, (client) => selectOther(client, copy))
   }
 
   async noteLinkReads(reads: readonly LinkNote[], deadlineAt: number): Promise<void> {

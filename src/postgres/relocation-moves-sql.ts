@@ -20,30 +20,35 @@ const TO_MOVE = {
       and s.state = 'source' and s.migration_id = $3)`,
 }
 
+const NIL_ID = '00000000-0000-0000-0000-000000000000'
+
 const routeValues = (relocation: Relocation): unknown[] => [
   routeOf(relocation).from,
   relocation.heading === 'back' ? null : (relocation.workspaces ?? null),
   relocation.id,
 ]
 
-/** Takes the next copies that nobody else has taken lately, and names the copies that are to replace them. */
+/**
+ * Takes the next copies that nobody else has taken lately, and names the copies that are to replace them. Their
+ * credentials are held meanwhile: a purge that comes next sees what was named.
+ */
 export async function claimCopies(
   client: Client,
   relocation: Relocation,
   claiming: Claiming,
 ): Promise<Claim[]> {
-  const { claimSeconds, limit, name } = claiming
+  const { claimSeconds, limit, name, after = NIL_ID } = claiming
   const heading = relocation.heading === 'back' ? 'back' : 'over'
   const { rows } = await client.query({
     name: `claim copies ${heading}`,
     text: `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
         ${OUTSIDE} as outside, w.name as workspace, c.name as credential
       from ${JOINED}
-      where ${TO_MOVE[heading]} and not exists (
+      where ${TO_MOVE[heading]} and k.id > $6 and not exists (
         select from copies p where p.credential_id = k.credential_id and p.version = k.version and p.state = 'pending'
           and p.migration_id = $3 and p.named_at > now() - make_interval(secs => $4))
-      order by k.id limit $5 for update of k skip locked`,
-    values: [...routeValues(relocation), claimSeconds, limit],
+      order by k.id limit $5 for update of k skip locked for key share of c skip locked`,
+    values: [...routeValues(relocation), claimSeconds, limit, after],
   })
   if (rows.length === 0) return []
   const claims = rows.map((row): Claim => {
@@ -130,7 +135,8 @@ export async function switchCopies(
       to,
     ],
   })
-  await demandRunning(client, relocation, rows.length)
+  // What has no source to point back at was not counted as moved.
+  await demandRunning(client, relocation, relocation.heading === 'over' ? rows.length : 0)
   return rows.map(({ id }) => id)
 }
 
@@ -153,7 +159,7 @@ async function demandSealingKey(client: Client, keyId: string): Promise<void> {
 
 async function demandRunning(client: Client, { id, heading }: Relocation, moved: number): Promise<void> {
   const { rowCount } = await client.query(
-    `update store_migrations set moved = moved + case when heading = 'back' then -$3 else $3 end::bigint
+    `update store_migrations set moved = greatest(moved + $3::bigint, 0)
      where id = $1 and state = 'running' and heading = $2`,
     [id, heading, moved],
   )
@@ -196,7 +202,7 @@ export async function pointBack(client: Client, relocation: Relocation, limit: n
   const ids = sources.rows.map(({ id }) => id)
   const held = await holdCredentials(client, ids)
   const { rows } = await client.query(POINT_BACK, [ids, relocation.id, held, relocation.from])
-  await demandRunning(client, relocation, rows[0].pointed)
+  await demandRunning(client, relocation, -rows[0].pointed)
   return rows[0].pointed
 }
 
@@ -225,13 +231,14 @@ export async function countToMove(client: Client, relocation: Relocation): Promi
   return rows[0].copies + (heading === 'back' ? sources.rows[0].sources : 0)
 }
 
-/** Keeps and counts the copies of the route that stay because their credential is in another store migration. */
-export async function noteInOthers(client: Client, relocation: Relocation): Promise<void> {
+/** Keeps and counts what stays on the route: links, and copies whose credential is in another store migration. */
+export async function noteStanding(client: Client, relocation: Relocation): Promise<void> {
   await client.query(
     `with others as (
        insert into store_migration_stays (migration_id, copy_id, workspace, credential, version, code, failed)
-       select $3, k.id, w.name, c.name, k.version, 'other_migration', false
-       from ${JOINED} where ${ON_ROUTE} and k.locator is null and m.migration_id <> $3
+       select $3, k.id, w.name, c.name, k.version,
+         case when k.locator is null then 'other_migration' else 'link' end, false
+       from ${JOINED} where ${ON_ROUTE} and (k.locator is not null or m.migration_id <> $3)
        on conflict do nothing returning copy_id
      )
      update store_migrations set skipped = skipped + (select count(*) from others) where id = $3`,

@@ -24,8 +24,10 @@ const COLUMNS = `m.id, m.state, m.heading, m.from_store as "from", m.to_store as
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const UNIQUE_RUNNING = 'store_migrations_running'
 
-// What a Fernet token holds besides the value: version, time, IV, HMAC, the line with its place, half a block of padding.
-const TOKEN_OVERHEAD = 1 + 8 + 16 + 32 + 115 + 8
+// What a Fernet token holds besides the value: version, time, IV, HMAC, half a block of padding, and the line with its
+// place: two ids, three slashes and the line break beside the workspace's name and the version's number.
+const TOKEN_OVERHEAD = 1 + 8 + 16 + 32 + 8 + 2 * 36 + 4
+const VALUE_BYTES = `octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD} - octet_length(w.name) - length(k.version::text)`
 
 /** Readable copies `k` of credentials `c` in workspaces `w` that lie where the route begins; `$1` and `$2` are its own. */
 export const ON_ROUTE = `k.store = $1 and k.state in ('current', 'kept') and ($2::text[] is null or w.name = any ($2))`
@@ -39,9 +41,9 @@ export async function planRelocation(
   const { rows } = await client.query(
     `select workspace, connector, reason, count(*) as copies, sum(bytes)::bigint as bytes from (
        select w.name as workspace, c.connector,
-         greatest(octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD}, 2) as bytes,
+         case when k.token is not null then greatest(${VALUE_BYTES}, 2) end as bytes,
          case when k.locator is not null then 'link' when m.migration_id is not null then 'other_migration'
-           when octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD} > $3 then 'too_large' end as reason
+           when ${VALUE_BYTES} > $3 then 'too_large' end as reason
        from copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
          left join store_migration_members m on m.credential_id = c.id
        where ${ON_ROUTE}
@@ -122,12 +124,22 @@ export async function selectRunningRelocation(client: Client): Promise<Relocatio
   return rows[0] && relocationOf(rows[0])
 }
 
-/** Sets it running again; what had failed is tried anew. @returns false where another runs */
+/** The one that runs, which may be an older one that is rolled back; else the newest. */
+export async function selectLatestRelocation(client: Client): Promise<Relocation | undefined> {
+  const { rows } = await client.query(
+    `select ${COLUMNS} from store_migrations m order by m.state = 'running' desc, m.id desc limit 1`,
+  )
+  return rows[0] && relocationOf(rows[0])
+}
+
+/** Sets it running again; what had failed is tried anew, unless it only closes. @returns false where another runs */
 export async function runRelocation(client: Client, id: string, heading: Heading): Promise<boolean> {
   await client.query('savepoint run')
   try {
     await client.query(
-      `update store_migrations set state = 'running', heading = $2, failed = 0, skipped = 0, finished_at = null
+      `update store_migrations set state = 'running', heading = $2, finished_at = null,
+         failed = case when $2 = 'closing' then failed else 0 end,
+         skipped = case when $2 = 'closing' then skipped else 0 end
        where id = $1`,
       [id, heading],
     )
@@ -136,14 +148,17 @@ export async function runRelocation(client: Client, id: string, heading: Heading
     await client.query('rollback to savepoint run')
     return false
   }
-  await client.query('delete from store_migration_stays where migration_id = $1', [id])
+  if (heading !== 'closing')
+    await client.query('delete from store_migration_stays where migration_id = $1', [id])
   return true
 }
 
 /** Ends what a running one does; rolled back or finalized, its credentials are free for another. */
 export async function endRelocation(client: Client, id: string, state: RelocationState): Promise<void> {
   await client.query(
-    `update store_migrations set state = $2, finished_at = now() where id = $1 and state = 'running'`,
+    `update store_migrations set state = $2, finished_at = now(),
+       moved = case when $2 = 'rolled_back' then 0 else moved end
+     where id = $1 and state = 'running'`,
     [id, state],
   )
   if (state === 'rolled_back' || state === 'finalized')
@@ -178,9 +193,12 @@ export async function insertStays(
   return rows.map(({ workspace, credential, version, code }) => ({ workspace, credential, version, code }))
 }
 
-/** Counts how often a store asked for patience. */
+/** Counts how often a store asked for patience, while it runs. */
 export async function countThrottled(client: Client, id: string, times: number): Promise<void> {
-  await client.query('update store_migrations set throttled = throttled + $2 where id = $1', [id, times])
+  await client.query(
+    `update store_migrations set throttled = throttled + $2 where id = $1 and state = 'running'`,
+    [id, times],
+  )
 }
 
 /** Null columns are left out. */

@@ -65,17 +65,21 @@ export async function selectDue(
   return { copies: rows, total: counted.rows[0].total }
 }
 
-/** After the second delete a copy is forgotten: a put that was still on its way after the first is gone with it. */
+/**
+ * After the second delete a copy is forgotten: a put that was still on its way after the first is gone with it. But one
+ * that was purged while its delete was on its way is to be destroyed for good, and that delete was not.
+ */
 export async function noteDeleted(
   client: Client,
-  ids: readonly string[],
+  { id, forGood }: DroppedCopy,
   graceSeconds: number,
 ): Promise<void> {
   await client.query(
-    `delete from copies where id = any ($1) and state = 'dropped' and deleted_at <= now() - make_interval(secs => $2)`,
-    [ids, graceSeconds],
+    `delete from copies where id = $1 and for_good = $2 and state = 'dropped'
+       and deleted_at <= now() - make_interval(secs => $3)`,
+    [id, forGood, graceSeconds],
   )
-  await client.query(`update copies set deleted_at = now() where id = any ($1) and deleted_at is null`, [ids])
+  await client.query(`update copies set deleted_at = now() where id = $1 and deleted_at is null`, [id])
 }
 
 /** A lease's id tells when it was issued: younger ones, which are nearly all, are not looked at. */

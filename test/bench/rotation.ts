@@ -96,7 +96,8 @@ async function underLoad(
   ]
 }
 
-type Ask = (method: string, path: string, body?: object) => Promise<Record<string, unknown>>
+/** Asks the admin listener, and answers the JSON. */
+export type Ask = (method: string, path: string, body?: object) => Promise<Record<string, unknown>>
 
 async function rotate(admin: Ask, toKey: string): Promise<{ moved: number; seconds: number }> {
   const { id } = await admin('POST', '/v1/admin/rotations', { to_key: toKey })
@@ -126,7 +127,8 @@ async function bareUpdate(superuserUrl: string): Promise<number> {
   }
 }
 
-async function ask(port: number, token: Secret, method: string, path: string, body?: object) {
+/** @throws Error where the answer is none of success */
+export async function ask(port: number, token: Secret, method: string, path: string, body?: object) {
   const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
     method,
     headers: { authorization: `Bearer ${token.reveal()}`, 'content-type': 'application/json' },

@@ -1,4 +1,5 @@
-// npm run bench: DESIGN.md section 7, every figure beside its references from the same run. `--json FILE` keeps the rows.
+// npm run bench: DESIGN.md section 7, every figure beside its references from the same run. `--json FILE` keeps the rows,
+// `--only leases|starts|stores|rotation` measures a part.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,6 +9,7 @@ import { FernetKey } from '../../src/core/fernet.ts'
 import { removeEmbeddedServer, startEmbeddedServer } from '../../src/postgres/embedded-server.ts'
 import { setUpEmbedded } from '../../src/postgres/embedded-setup.ts'
 import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
+import { externalStores } from './external-stores.ts'
 import { fill, type Filled } from './fill.ts'
 import { rotation } from './rotation.ts'
 import type { Row } from './rows.ts'
@@ -20,6 +22,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '4' },
     port: { type: 'string', default: '17400' },
+    only: { type: 'string' },
   },
 })
 const ROUNDS = Number(options.rounds)
@@ -45,15 +48,23 @@ try {
 }
 
 async function bench(): Promise<Row[]> {
-  const first = await firstStart()
-  const [one, two] = [await filledLedger('leases', CREDENTIALS), await filledLedger('rotation', COPIES)]
+  const wants = (part: string): boolean => options.only === undefined || options.only === part
+  const rows: Row[] = []
+  const first = wants('starts') ? [await firstStart()] : []
+  const one = await filledLedger('leases', CREDENTIALS)
+  const two = wants('rotation') ? await filledLedger('rotation', COPIES) : undefined
   try {
     const env = { STRONGROOM_DATABASE_URL: one.databaseUrl, STRONGROOM_KEYS: one.keys[1] }
-    const rows = [...(await leases(env, one.filled)), ...(await starts(env)), first]
-    return [...rows, ...(await rotation(two, PORT, Math.min(ROUNDS, 3)))]
+    if (wants('leases')) rows.push(...(await leases(env, one.filled)))
+    if (wants('starts')) rows.push(...(await starts(env)), ...first)
+    // Last of what is measured on this ledger: from here on it has copies outside.
+    const order = { directory, port: PORT, rounds: ROUNDS, seconds: SECONDS }
+    if (wants('stores')) rows.push(...(await externalStores(one, order)))
+    if (two) rows.push(...(await rotation(two, PORT, Math.min(ROUNDS, 3))))
+    return rows
   } finally {
     await one.server.stop()
-    await two.server.stop()
+    await two?.server.stop()
   }
 }
 

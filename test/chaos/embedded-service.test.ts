@@ -91,7 +91,7 @@ t.test('a database that was killed with its service comes back with what it had'
 
 t.test('a first start that is killed at any moment is begun anew by the next', async (t) => {
   const parent = temporaryDirectory(t)
-  for (let round = 1; round <= times(); round++) {
+  for (let round = 1; round <= times(2); round++) {
     const dataDirectory = join(parent, `data-${round}`)
     // In the long run up to three in a row, each at another moment of what takes some two seconds.
     for (let kills = Math.ceil(Math.random() * times(1, 3)); kills > 0; kills--) {

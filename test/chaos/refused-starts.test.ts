@@ -48,6 +48,21 @@ t.test('no key is refused, and so is an empty one', async (t) => {
   await refuses(t, { STRONGROOM_KEYS: 'not a key' }, 78, /^strongroom: STRONGROOM_KEYS: .*not a Fernet key/)
 })
 
+t.test('a stores file that lacks a store in which the ledger has a copy or a link is refused', async (t) => {
+  const file = join(temporaryDirectory(t), 'stores.json')
+  await writeFile(file, '{"default":"local","stores":{}}')
+  const insert = `insert into copies (id, credential_id, version, store, state, ref, locator)
+    values (gen_random_uuid(), gen_random_uuid(), 1, $1, $2, $3, $4)`
+  await ground.sql(insert, ['team-vault', 'dropped', 'strongroom/acme/gone', null])
+  const lacks = /^strongroom: STRONGROOM_STORES_FILE: lacks the store team-vault, where the ledger has copies/
+  await refuses(t, { STRONGROOM_STORES_FILE: file }, 78, lacks)
+  await refuses(t, {}, 78, lacks)
+  await ground.sql('delete from copies')
+  await ground.sql(insert, ['team-vault', 'current', null, 'apps/acme/db'])
+  await refuses(t, {}, 78, lacks)
+  await ground.sql('delete from copies')
+})
+
 t.test('an older and a newer schema are refused', async (t) => {
   await ground.sql(`insert into strongroom_migrations (name, run_on) values ('0999_future', now())`)
   await refuses(

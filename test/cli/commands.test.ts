@@ -2,7 +2,19 @@ import t from 'tap'
 import { FernetKey } from '../../src/core/fernet.ts'
 import { runStrongroom } from './run-strongroom.ts'
 
-const commands = ['serve', 'demo', 'init', 'db-upgrade', 'keygen', 'audit', 'rotate-keys', 'lease', 'put']
+const commands = [
+  'serve',
+  'demo',
+  'init',
+  'db-upgrade',
+  'keygen',
+  'audit',
+  'rotate-keys',
+  'migrate-store',
+  'sweep',
+  'lease',
+  'put',
+]
 
 t.test('the help names every command and every exit code', async (t) => {
   const { code, out, err } = await runStrongroom(['--help'])

@@ -10,6 +10,7 @@ export function fakeTerminal() {
     err: (text) => void (err += text),
     input: async () => Buffer.alloc(0),
     inputIsTyped: false,
+    ask: async () => '',
     screen: undefined,
     style: (_format, text) => text,
     onSignal(callback) {
@@ -24,4 +25,11 @@ export function fakeTerminal() {
     signal: () => told?.(false),
     listening: () => told !== undefined,
   }
+}
+
+/** A screen that remembers what was drawn. */
+export function fakeScreen(columns = 120) {
+  let drawn = ''
+  const screen = { isTTY: true, columns, write: (text: string) => ((drawn += text), true) }
+  return { screen: screen as unknown as NodeJS.WriteStream, drawn: () => drawn }
 }

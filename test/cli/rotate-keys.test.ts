@@ -2,16 +2,16 @@ import { spawn } from 'node:child_process'
 import { chmodSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { RotationClient } from '../../src/cli/rotation-client.ts'
-import type { Run } from '../../src/cli/rotation-client.ts'
-import { Pace, startProgress } from '../../src/cli/rotation-progress.ts'
+import { RotationClient, type Run } from '../../src/cli/rotation-client.ts'
+import { rotationView } from '../../src/cli/rotation-progress.ts'
+import { Pace, startProgress } from '../../src/cli/run-progress.ts'
 import { ServiceClient } from '../../src/cli/service-client.ts'
 import { FernetKey } from '../../src/core/fernet.ts'
 import { Keyring, parseKeyLines } from '../../src/core/keyring.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { mintToken } from '../../src/core/token.ts'
 import { startService, temporaryDirectory } from '../chaos/service-process.ts'
-import { fakeTerminal } from './fake-terminal.ts'
+import { fakeScreen, fakeTerminal } from './fake-terminal.ts'
 import { loopback, runStrongroom, type Seen } from './run-strongroom.ts'
 
 const directory = join(temporaryDirectory(t), 'data')
@@ -276,7 +276,7 @@ for (const args of [
 }
 
 t.test('the speed is that of the last looks, and what is left follows from it', async (t) => {
-  const pace = new Pace()
+  const pace = new Pace(rotationView)
   t.match(pace.lineOf(running, 0), { rate_per_second: 0 })
   t.match(pace.lineOf({ ...running, moved: 300 }, 2000), { rate_per_second: 100, left_seconds: 7 })
   for (let second = 3; second < 20; second++) pace.lineOf({ ...running, moved: 300 }, second * 1000)
@@ -286,15 +286,14 @@ t.test('the speed is that of the last looks, and what is left follows from it', 
 })
 
 t.test('on a terminal there is a bar with rate, time left and failures', async (t) => {
-  let drawn = ''
-  const screen = { isTTY: true, columns: 100, write: (text: string) => ((drawn += text), true) }
+  const { screen, drawn } = fakeScreen()
   const { terminal, out } = fakeTerminal()
-  const progress = await startProgress({ ...terminal, screen: screen as unknown as NodeJS.WriteStream })
+  const progress = await startProgress({ ...terminal, screen }, rotationView)
   progress.show(running)
   await new Promise((resolve) => setTimeout(resolve, 150))
   progress.show({ ...running, moved: 500, failed: 2 })
   progress.end()
-  t.match(drawn, /10% {2}100 of 1000 copies/)
-  t.match(drawn, /50% {2}502 of 1000 copies {2}\d+\/s {2}\d+ s left {2}2 failed/)
+  t.match(drawn(), /10% {2}100 of 1000 copies/)
+  t.match(drawn(), /50% {2}502 of 1000 copies {2}\d+\/s {2}\d+ s left {2}2 failed/)
   t.equal(out(), '')
 })

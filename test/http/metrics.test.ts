@@ -1,8 +1,19 @@
 import t from 'tap'
+import { StoreError } from '../../src/core/secret-store.ts'
 import type { Service } from '../service.ts'
 import { ALL, startService } from '../service.ts'
+import { rest, troubledStore } from '../troubled-store.ts'
 
-const service = await startService(t)
+const teamVault = await troubledStore(t, { links: { acme: ['apps/acme/'] } })
+const brokenVault = await troubledStore(t, {
+  seen: { name: 'broken-vault', prefix: 'broken' },
+  tuning: { retriesMax: 0, breakerFailuresMax: 1, breakerRestMs: 3_600_000 },
+})
+const service = await startService(
+  t,
+  { storeCheckEveryMs: 3_600_000 },
+  { stores: [teamVault.store, brokenVault.store] },
+)
 
 /** As Prometheus asks: the answer is no JSON. */
 async function scrape(token = service.adminToken) {
@@ -100,13 +111,89 @@ t.test('copies are counted by key, and the newest rotation with its state', asyn
   t.equal(found.get('strongroom_rotation_copies{outcome="total"}'), 0)
 })
 
-t.test('no label and no line holds a name that a caller chose', async (t) => {
-  for (const path of ['/v1/no-such-path-of-mine', `${C}/named-by-a-caller`, `${C}/another-name`])
-    await worker('GET', path)
-  const { text } = await scrape()
-  t.notMatch(text, /named-by-a-caller|another-name|acme|worker|no-such-path|marked/)
-  t.match(text, /operation="none",status="404"/)
-})
+t.test(
+  'an external store is reachable or not, and its breaker is in one state, as this process found them',
+  async (t) => {
+    brokenVault.trouble.onCall = () => {
+      throw new StoreError('unavailable', 'ECONNREFUSED')
+    }
+    const broken = { name: 'outside', connector: 'source-postgres', store: 'broken-vault', value }
+    t.match(await worker('POST', C, broken), { status: 503, json: { code: 'store_unavailable' } })
+    const found = await samples()
+    const breakerOf = (store: string) =>
+      ['closed', 'open', 'half_open'].map((state) =>
+        found.get(`strongroom_store_breaker{store="${store}",state="${state}"}`),
+      )
+    t.equal(found.get('strongroom_store_reachable{store="team-vault"}'), 1)
+    t.equal(found.get('strongroom_store_reachable{store="broken-vault"}'), 0)
+    t.strictSame(breakerOf('team-vault'), [1, 0, 0])
+    t.strictSame(breakerOf('broken-vault'), [0, 1, 0])
+    t.notOk(found.has('strongroom_store_reachable{store="local"}'), 'the ledger itself is nobody else')
+  },
+)
+
+t.test(
+  'copies are counted by the store that they lie in and their state, links not among them',
+  async (t) => {
+    const outside = { connector: 'source-postgres', store: 'team-vault' }
+    await worker('PUT', `${C}/moves-later`, { ...outside, value: 1 })
+    await worker('PUT', `${C}/moves-later`, { ...outside, value: 2 })
+    const link = { store: 'team-vault', locator: 'apps/acme/db' }
+    t.equal((await worker('PUT', `${C}/linked`, { connector: 'source-postgres', link })).status, 201)
+    const found = await samples()
+    t.equal(found.get('strongroom_store_copies{store="team-vault",state="current"}'), 1)
+    t.equal(found.get('strongroom_store_copies{store="team-vault",state="kept"}'), 1)
+    const { items } = (await service.admin('GET', '/v1/admin/stores')).json
+    for (const { name, copies } of items) {
+      for (const [state, count] of Object.entries(copies))
+        t.equal(
+          found.get(`strongroom_store_copies{store="${name}",state="${state}"}`),
+          count,
+          `${name}: ${state}`,
+        )
+    }
+  },
+)
+
+t.test(
+  'of store migrations the one that runs is shown, else the newest, with its state and its copies',
+  async (t) => {
+    t.notMatch((await scrape()).text, /strongroom_store_migration_state\{/)
+    const inState = async () =>
+      [...(await samples())]
+        .filter(([name, number]) => name.startsWith('strongroom_store_migration_state') && number === 1)
+        .map(([name]) => /state="(\w+)"/.exec(name)?.[1])
+    const order = { from: 'team-vault', to: 'local' }
+    const { json: begun } = await service.admin('POST', '/v1/admin/store-migrations', order)
+    while ((await inState())[0] !== 'done') await rest(20)
+    const found = await samples()
+    const outcomes = ['total', 'moved', 'skipped', 'failed']
+    t.strictSame(
+      outcomes.map((outcome) => found.get(`strongroom_store_migration_copies{outcome="${outcome}"}`)),
+      [2, 2, 1, 0],
+    )
+    await service.admin('POST', `/v1/admin/store-migrations/${begun.id}/finalize`)
+    t.strictSame(await inState(), ['finalized'])
+    // An older one that runs again, between stores that this process does not have: nobody works on it here.
+    await service.ground.sql(
+      `insert into store_migrations (id, from_store, to_store, state, heading, total, started_by)
+     values ('00000000-0000-7000-8000-000000000000', 'one', 'another', 'running', 'back', 7, 'somebody')`,
+    )
+    t.strictSame(await inState(), ['running'])
+    t.equal((await samples()).get('strongroom_store_migration_copies{outcome="total"}'), 7)
+  },
+)
+
+t.test(
+  "no label and no line holds a name that a caller chose; those of stores are the operator's",
+  async (t) => {
+    for (const path of ['/v1/no-such-path-of-mine', `${C}/named-by-a-caller`, `${C}/another-name`])
+      await worker('GET', path)
+    const { text } = await scrape()
+    t.notMatch(text, /named-by-a-caller|another-name|moves-later|linked|acme|worker|no-such-path|marked/)
+    t.match(text, /operation="none",status="404"/)
+  },
+)
 
 t.test('metrics are for whoever has admin:health, and each look is an event', async (t) => {
   const token = await service.identity('observer', [{ actions: ['admin:health'], workspaces: ['*'] }])

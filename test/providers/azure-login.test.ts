@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { createServer as createHttpServer } from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Server } from 'node:net'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -12,6 +13,7 @@ import type { LinkReader, SecretStore } from '../../src/core/secret-store.ts'
 import { failsAs, MARKED, mint } from '../conformance/secret-store.ts'
 import { AzureKeyVaultServer } from './azure-key-vault-server.ts'
 import { AzureLoginServer } from './azure-login-server.ts'
+import { loopbackCertificate } from './loopback-certificate.ts'
 
 const TIMEOUT_MS = 1000
 const OPTIONS = { prefix: 'strongroom', timeoutMs: TIMEOUT_MS }
@@ -128,6 +130,30 @@ t.test('requests go to the vault only, and over http only on loopback', async (t
   ])
     await failsAs(t, 'rejected', () => azureKeyVault.open({ vault_url }, OPTIONS), vault_url)
 })
+
+t.test(
+  'a vault whose certificate nobody trusts hears nothing, also where Node is told to trust all',
+  async (t) => {
+    let heard = 0
+    const server = createHttpsServer(loopbackCertificate(), (_request, response) => {
+      heard++
+      response.end('{}')
+    })
+    const transport = new AzureTransport(TIMEOUT_MS)
+    t.teardown(() => transport.close())
+    const url = `https://127.0.0.1:${await listen(t, server)}/secrets/marked`
+    const request = { url, method: 'GET', headers: { toJSON: () => ({}) } } as never
+    const before = process.env['NODE_TLS_REJECT_UNAUTHORIZED']
+    t.teardown(() => {
+      if (before === undefined) delete process.env['NODE_TLS_REJECT_UNAUTHORIZED']
+      else process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = before
+    })
+    await failsAs(t, 'unavailable', () => transport.sendRequest(request))
+    process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0'
+    await failsAs(t, 'unavailable', () => transport.sendRequest(request))
+    t.equal(heard, 0)
+  },
+)
 
 t.test('a vault that is silent in the TLS handshake is unavailable, in time', async (t) => {
   const silent = createServer((socket) => socket.on('error', () => undefined).resume())

@@ -1,0 +1,196 @@
+import { isSlug } from '../core/names.ts'
+import {
+  CommandFailed,
+  ExitCode,
+  oneLine,
+  readArguments,
+  UsageError,
+  type Command,
+  type Terminal,
+} from './command.ts'
+import type { Change, Migration, Plan, Route } from './migration-client.ts'
+import { MigrationClient, sameRoute } from './migration-client.ts'
+import { MigrationView } from './migration-progress.ts'
+import { countsOf, following, reportMigration, showPlan } from './migration-report.ts'
+import { watch } from './run-watch.ts'
+import { ServiceProblem, type ServiceClient } from './service-client.ts'
+
+/** The service's listener for operators. */
+export interface MigrateGround {
+  admin: ServiceClient
+}
+
+/** `strongroom migrate-store` */
+export const command: Command<MigrateGround> = {
+  help: `strongroom migrate-store --from STORE --to STORE [--workspace W]… [--dry-run | --yes]
+strongroom migrate-store --follow ID | --resume ID | --rollback ID | --finalize ID | --cancel ID
+
+Moves credentials to another store, while leases go on: each copy is written there, read back and compared
+before anybody is pointed at it. Shows the plan and asks, then how far it is: a bar on a terminal, one JSON
+line a second elsewhere, the plan as the first of them, the report as the last. ^C stops looking, not the
+store migration. Where one of the same route was cancelled or has failed, that one goes on.
+
+  --workspace W   only credentials of this workspace; may be repeated
+  --dry-run       the plan, for which the target takes a trial value and deletes it again; nothing is begun
+  --yes           do not ask; needed where there is no terminal to ask on
+
+  --follow ID     show it, begin nothing
+  --resume ID     go on with one that was cancelled or has failed, and try again what had failed
+  --rollback ID   point everything back; what was updated meanwhile keeps its new value
+  --finalize ID   drop the copies that were left in the old store; from then on it cannot be rolled back
+  --cancel ID     stop; copies stay where they are by then
+
+The listener for operators is at STRONGROOM_ADMIN_URL (default http://127.0.0.1:7401); the token is
+STRONGROOM_TOKEN's, else the data directory's. Exit code 1 when copies failed, it was cancelled or refused, or
+still runs. docs/store-migration.md tells the rest.
+`,
+  async run(args, terminal, ground) {
+    const wanted = readOrder(args)
+    if ('route' in wanted && !wanted.dryRun && !wanted.yes && !terminal.inputIsTyped)
+      throw new UsageError('there is no terminal to ask on: it takes --yes, or --dry-run to see the plan')
+    const client = new MigrationClient((await ground()).admin)
+    if (!('route' in wanted)) {
+      const change = wanted.what === 'follow' ? undefined : wanted.what
+      const begun = change ? await goOn(client, wanted.id, change) : await followed(client, wanted.id)
+      return await seeThrough(terminal, client, begun, change)
+    }
+    const begun = await begin(terminal, client, wanted)
+    return begun ? await seeThrough(terminal, client, begun) : ExitCode.done
+  },
+}
+
+interface Order {
+  route: Route
+  dryRun: boolean
+  yes: boolean
+}
+
+/** A run, and how it is shown from here on. */
+interface Begun {
+  run: Migration
+  view: MigrationView
+}
+
+const BY_ID = ['follow', 'resume', 'rollback', 'finalize', 'cancel'] as const
+
+function readOrder(args: string[]): Order | { what: Change | 'follow'; id: string } {
+  const [text, flag] = [{ type: 'string' } as const, { type: 'boolean' } as const]
+  const byId = { follow: text, resume: text, rollback: text, finalize: text, cancel: text }
+  const workspace = { type: 'string', multiple: true } as const
+  const { values } = readArguments(args, {
+    from: text,
+    to: text,
+    workspace,
+    'dry-run': flag,
+    yes: flag,
+    ...byId,
+  })
+  const [what, ...more] = BY_ID.filter((name) => values[name] !== undefined)
+  if (what) {
+    if (more.length > 0 || Object.keys(values).length > 1)
+      throw new UsageError(`--${what} stands alone, with the id of a store migration`)
+    if (!/^[0-9a-f-]{36}$/.test(values[what]!))
+      throw new UsageError(`--${what} takes the id of a store migration`)
+    return { what, id: values[what]! }
+  }
+  const { from, to, workspace: workspaces, 'dry-run': dryRun = false, yes = false } = values
+  if (from === undefined || to === undefined)
+    throw new UsageError(
+      'it takes --from and --to, or one of --follow, --resume, --rollback, --finalize, --cancel',
+    )
+  if (!isSlug(from) || !isSlug(to)) throw new UsageError('--from and --to take the names of stores')
+  if (!(workspaces ?? []).every(isSlug)) throw new UsageError('--workspace takes the name of a workspace')
+  if (dryRun && yes) throw new UsageError('only one of --dry-run and --yes')
+  return { route: { from, to, ...(workspaces && { workspaces }) }, dryRun, yes }
+}
+
+/** Shows the plan, asks, and begins; or goes on with what is unfinished. @returns undefined where nothing is to be done */
+async function begin(
+  terminal: Terminal,
+  client: MigrationClient,
+  { route, dryRun, yes }: Order,
+): Promise<Begun | undefined> {
+  const unfinished = await client.unfinished()
+  const running = unfinished.find(({ state }) => state === 'running')
+  if (running && !dryRun) throw alreadyRunning(running)
+  const stopped = unfinished.find(
+    (one) => ['failed', 'cancelled'].includes(one.state) && sameRoute(one, route),
+  )
+  const plan = await planned(client, route)
+  if (!terminal.screen) terminal.out(`${JSON.stringify({ plan, ...(stopped && { resumes: stopped.id }) })}\n`)
+  if (stopped) showStopped(terminal, stopped)
+  else showPlan(terminal, plan)
+  if (dryRun) return undefined
+  if (!stopped && plan.copies === 0) {
+    terminal.err('Nothing is to be moved.\n')
+    for (const { id, from, to, state } of unfinished)
+      terminal.err(`  unfinished: ${oneLine(`${id}, from ${from} to ${to}, ${state}`)}\n`)
+    return undefined
+  }
+  if (!yes && !/^y(es)?$/i.test((await terminal.ask('Begin? [y/N] ')).trim()))
+    throw new CommandFailed('nothing was begun')
+  if (stopped) return goOn(client, stopped.id, 'resume')
+  const run = await orRunning(client, () => client.start(route))
+  terminal.err(`The store migration ${oneLine(run.id)} moves ${run.total} copies.\n`)
+  return { run, view: new MigrationView() }
+}
+
+async function planned(client: MigrationClient, route: Route): Promise<Plan> {
+  try {
+    return await client.plan(route)
+  } catch (error) {
+    if (!(error instanceof ServiceProblem && error.code.startsWith('store_'))) throw error
+    throw new CommandFailed(`${error.code}: ${route.to} did not take a trial value: ${error.message}`)
+  }
+}
+
+function showStopped(terminal: Terminal, stopped: Migration): void {
+  const { id, from, to, state, heading, total, moved } = stopped
+  const became = state === 'failed' ? 'has failed' : 'was cancelled'
+  const while_ = heading === 'back' ? ' while it was rolled back' : ''
+  terminal.err(
+    `${oneLine(`The store migration ${id} from ${from} to ${to} ${became}${while_}`)}: ${countsOf(stopped)}.\n` +
+      `It goes on: about ${Math.max(0, total - moved)} of ${total} copies are left, and what had failed is tried again.\n`,
+  )
+}
+
+async function goOn(client: MigrationClient, id: string, change: Change): Promise<Begun> {
+  const before = await client.read(id)
+  const since = performance.now()
+  const run = await orRunning(client, () => client.change(id, change))
+  // What was so already, or is only stopped, has no time of its own.
+  const goesOn = change !== 'cancel' && (run.state !== before.state || run.heading !== before.heading)
+  return { run, view: goesOn ? new MigrationView(before, since) : new MigrationView() }
+}
+
+async function followed(client: MigrationClient, id: string): Promise<Begun> {
+  return { run: await client.read(id), view: new MigrationView() }
+}
+
+async function seeThrough(
+  terminal: Terminal,
+  client: MigrationClient,
+  { run, view }: Begun,
+  asked?: Change,
+): Promise<number> {
+  const read = (id: string): Promise<Migration> => client.read(id)
+  const seen = await watch(terminal, run, { view, read, name: 'the store migration', following })
+  return reportMigration(terminal, seen, view, asked)
+}
+
+/** Where another one runs, says which. */
+async function orRunning(client: MigrationClient, act: () => Promise<Migration>): Promise<Migration> {
+  try {
+    return await act()
+  } catch (error) {
+    if (!(error instanceof ServiceProblem && error.code === 'already_running')) throw error
+    const running = (await client.unfinished()).find(({ state }) => state === 'running')
+    throw running ? alreadyRunning(running) : error
+  }
+}
+
+function alreadyRunning(running: Migration): CommandFailed {
+  return new CommandFailed(
+    `already_running: from ${running.from} to ${running.to}; ${following(running)}, or --cancel it`,
+  )
+}

@@ -1,0 +1,132 @@
+import type { Test } from 'tap'
+import t from 'tap'
+import { holdUp, openExternalVault, OUTSIDE, refused } from '../external-vault.ts'
+import { freshGround } from '../ground.ts'
+import type { TroubledOptions } from '../troubled-store.ts'
+import type { Someone, Vault, VaultTuning } from '../vault.ts'
+import { eventsIn, eventually, sleep, someName } from '../vault.ts'
+
+// Promise 11 where a store is waited for: whoever asked is judged again before the value leaves.
+
+const ground = await freshGround(t)
+const begin = (t: Test, options: TroubledOptions = {}, tuned: Partial<VaultTuning> = {}) =>
+  openExternalVault(t, ground, options, tuned)
+
+/** What may happen while a slow store is read, and the code that then refuses the value. */
+const CHANGES: Record<
+  string,
+  { code: string; change: (vault: Vault, by: Someone, name: string) => Promise<unknown> }
+> = {
+  'his token is revoked': {
+    code: 'unauthenticated',
+    change: ({ identities, call, admin }, by) => identities.revokeToken(call(), admin, by.name, by.token.id),
+  },
+  'he is deleted': {
+    code: 'unauthenticated',
+    change: ({ identities, call, admin }, by) => identities.delete(call(), admin, by.name),
+  },
+  'his role is emptied': {
+    code: 'not_found',
+    change: ({ roles, call, admin }, by) => roles.put(call(), admin, by.name, []),
+  },
+  'the credential is deleted': {
+    code: 'not_found',
+    change: async ({ credentials, call, workspace, ...vault }, _by, name) => {
+      const { caller } = await vault.identityWith()
+      await credentials.delete(call(), caller, workspace, name, false)
+    },
+  },
+  'the credential is purged': {
+    code: 'not_found',
+    change: async ({ credentials, call, workspace, ...vault }, _by, name) => {
+      const { caller } = await vault.identityWith()
+      await credentials.delete(call(), caller, workspace, name, true)
+    },
+  },
+  'the lease is revoked': {
+    code: 'lease_ended',
+    change: async ({ leases, call, ...vault }, _by, name) => {
+      const { caller } = await vault.identityWith()
+      const rows = await ground.sql('select id from leases where credential = $1 order by id desc', [name])
+      await leases.revoke(call(), caller, rows[0]!['id'])
+    },
+  },
+}
+
+for (const [what, { code, change }] of Object.entries(CHANGES)) {
+  t.test(`no value leaves where ${what} while the store answers`, async (t) => {
+    const { vault, by, name, trouble } = await begin(t)
+    await vault.create(by, name, '"one"', {}, OUTSIDE)
+    const held = holdUp(trouble, 'get')
+    const leasing = refused(vault.lease(by, name))
+    await held.came()
+    await change(vault, by, name)
+    held.open()
+    t.equal(await leasing, code)
+    const failed = () =>
+      eventsIn(ground, `credential = '${name}' and action = 'lease:issue' and code = '${code}'`)
+    t.ok(await eventually(async () => (await failed()).length === 1))
+    const [event] = await failed()
+    t.equal(event!.outcome, 'failed')
+    const rows = await ground.sql('select failed_at from leases where id = $1', [event!.lease])
+    t.ok(rows[0]!['failed_at'])
+  })
+
+  // A lease that is revoked says nothing of the next one.
+  if (code === 'lease_ended') continue
+  t.test(`no value leaves where ${what}, though a copy of it is cached`, async (t) => {
+    const { vault, by, name, calls } = await begin(t)
+    await vault.create(by, name, '"one"', {}, OUTSIDE)
+    await vault.lease(by, name)
+    await change(vault, by, name)
+    const before = calls.length
+    t.equal(await refused(vault.lease(by, name)), code)
+    t.equal(calls.length, before, 'nobody asked the store')
+  })
+}
+
+t.test('a link’s value does not leave where its lease is revoked while the store answers', async (t) => {
+  const workspace = someName()
+  const seen = { links: { [workspace]: ['apps/'] } }
+  const { vault, by, name, trouble, kept } = await begin(t, { seen }, { workspace })
+  kept.set('apps/db', 'one')
+  await vault.create(by, name, '', {}, { content: { link: { store: 'team-vault', locator: 'apps/db' } } })
+  const held = holdUp(trouble, 'read')
+  const leasing = refused(vault.lease(by, name))
+  await held.came()
+  await CHANGES['the lease is revoked']!.change(vault, by, name)
+  held.open()
+  t.equal(await leasing, 'lease_ended')
+})
+
+t.test('of two who wait for one read, only the one who was revoked is refused', async (t) => {
+  const { vault, by, name, trouble, calls } = await begin(t)
+  const other = await vault.identityWith()
+  await vault.create(by, name, '"one"', {}, OUTSIDE)
+  const held = holdUp(trouble, 'get')
+  const both = [refused(vault.lease(by, name)), vault.lease(other, name)] as const
+  await held.came()
+  await sleep(50)
+  await vault.identities.revokeToken(vault.call(), vault.admin, by.name, by.token.id)
+  held.open()
+  t.equal(await both[0], 'unauthenticated')
+  t.equal((await both[1]).value.reveal(), '"one"')
+  t.equal(calls.filter((one) => one.startsWith('get')).length, 2, 'read back, then read once for both')
+})
+
+t.test('a store that is slower than the deadline gives no value, and none later', async (t) => {
+  const { vault, by, name, trouble } = await begin(t, {}, { deadlineMs: 300 })
+  await vault.create(by, name, '"one"', {}, OUTSIDE)
+  const held = holdUp(trouble, 'get')
+  const beganAt = performance.now()
+  t.equal(await refused(vault.lease(by, name)), 'store_unavailable')
+  t.ok(performance.now() - beganAt < 900)
+  held.open()
+  t.same(vault.granted, [])
+  t.ok(
+    await eventually(
+      async () =>
+        (await eventsIn(ground, `credential = '${name}' and code = 'store_unavailable'`)).length === 1,
+    ),
+  )
+})

@@ -1,0 +1,176 @@
+import t from 'tap'
+import { StoreError, type StoreFault } from '../../src/core/secret-store.ts'
+import { eventually, eventsIn, sleep } from '../vault.ts'
+import { leaseLoop, movingHouse, unknownRefs } from './moving-house.ts'
+
+const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
+const VALUES = Object.fromEntries(NAMES.map((name) => [name, `"${name}"`]))
+const failing = (fault: StoreFault) => () => {
+  throw new StoreError(fault, 'in the test')
+}
+
+t.test('a target that asks for patience is given it, and nothing fails', async (t) => {
+  const house = await movingHouse(t, { tuning: { relocationGiveUpMs: 1 } })
+  await house.fill('local', ...NAMES)
+  let refusals = 6
+  house.team.trouble.onCall = (call) => {
+    if (call === 'put' && refusals-- > 0) failing('throttled')()
+  }
+  const stop = leaseLoop(house.vault, house.worker, VALUES)
+  const done = await house.migrate('local', 'team-vault')
+  t.match(done, { state: 'done', moved: 12, failed: 0, failures: [] })
+  t.equal(done.throttled, 6)
+  t.same((await stop()).faults, [])
+})
+
+t.test('a target that is away for a while is waited for', async (t) => {
+  const house = await movingHouse(t)
+  await house.fill('local', ...NAMES)
+  house.team.trouble.onCall = failing('unavailable')
+  const run = await house.start('local', 'team-vault')
+  const working = house.work()
+  await sleep(300)
+  t.match(await house.read(run), { state: 'running', moved: 0, failed: 0 })
+  house.team.trouble.onCall = undefined
+  await working
+  t.match(await house.read(run), { state: 'done', moved: 12, failed: 0, throttled: 0 })
+})
+
+t.test('a target that stays away is given up, and the run goes on when it is resumed', async (t) => {
+  const house = await movingHouse(t, { tuning: { relocationGiveUpMs: 200 } })
+  await house.fill('local', ...NAMES)
+  house.team.trouble.onCall = failing('unavailable')
+  const failed = await house.migrate('local', 'team-vault')
+  t.match(failed, { state: 'failed', moved: 0, finishedAt: Date })
+  t.ok(failed.failed > 0)
+  t.match(failed.failures[0], { workspace: 'acme', version: 1, code: 'store_unavailable' })
+  const ends = await eventsIn(house.ground, `action = 'store-migration:end'`)
+  t.match(ends, [{ outcome: 'failed', detail: new RegExp(`"failed":${failed.failed}`) }])
+
+  house.team.trouble.onCall = undefined
+  t.match(await house.resume(failed), { state: 'running', failed: 0, failures: [] })
+  await house.work()
+  t.match(await house.read(failed), { state: 'done', moved: 12, failed: 0 })
+})
+
+t.test('a target that dies half-way: all can be leased, cancelled and rolled back', async (t) => {
+  const house = await movingHouse(t, {
+    tuning: { relocationLanes: 1, relocationBatch: 2 },
+    team: { cacheSeconds: 0 },
+  })
+  await house.fill('local', ...NAMES)
+  let puts = 0
+  const dead = failing('unavailable')
+  house.team.trouble.onCall = (call) => {
+    if ((call === 'put' && ++puts > 5) || puts > 5) dead()
+  }
+  const stop = leaseLoop(house.vault, house.worker, VALUES)
+  const run = await house.start('local', 'team-vault')
+  const working = house.work()
+  t.ok(
+    await eventually(async () => puts > 5 && (await house.read(run)).moved === 5),
+    '5 moved before it died',
+  )
+  const stalled = await house.read(run)
+  t.match(stalled, { state: 'running', failed: 0 })
+  t.match(await house.cancel(run), { state: 'cancelled', moved: stalled.moved })
+  await working
+  t.equal((await house.whereabouts()).filter((line) => line.includes('team-vault')).length, stalled.moved)
+
+  t.match(await house.rollback(run), { state: 'rolled_back', moved: 0, failed: 0 })
+  t.same(
+    await house.whereabouts(),
+    NAMES.map((name) => `${name}@1 local current`),
+  )
+  const { faults, leases } = await stop()
+  t.same(faults, [], `none of ${leases} leases failed`)
+  await house.sweepTwice()
+  t.ok(house.team.kept.size > 0, 'it cannot delete')
+  house.team.trouble.onCall = undefined
+  await sleep(60)
+  await house.sweepTwice()
+  t.equal(house.team.kept.size, 0, 'and does when it is back')
+})
+
+t.test('a rollback is heard while a dead target is tried again', async (t) => {
+  const house = await movingHouse(t)
+  await house.fill('local', ...NAMES)
+  house.team.trouble.onCall = failing('unavailable')
+  const run = await house.start('local', 'team-vault')
+  const working = house.work()
+  t.ok(await eventually(async () => house.team.calls.length > 2))
+  await house.rollback(run)
+  const heard = eventually(async () => (await house.read(run)).state === 'rolled_back', 8000)
+  t.equal(await heard, true)
+  await working
+})
+
+for (const fault of ['denied', 'rejected'] as const) {
+  t.test(`what a store says is ${fault} has failed, is listed, and is tried again by resume`, async (t) => {
+    const house = await movingHouse(t)
+    await house.fill('local', ...NAMES)
+    let refusals = 2
+    house.team.trouble.onCall = (call) => {
+      if (call === 'put' && refusals-- > 0) failing(fault)()
+    }
+    const failed = await house.migrate('local', 'team-vault')
+    t.match(failed, { state: 'failed', moved: 10, failed: 2, skipped: 0 })
+    t.match(failed.failures, [
+      { workspace: 'acme', credential: String, version: 1, code: `store_${fault}` },
+      { code: `store_${fault}` },
+    ])
+    const listed = new Set(failed.failures.map(({ credential }) => credential))
+    t.equal(listed.size, 2)
+    for (const name of listed) t.equal(await house.value(name), VALUES[name])
+    t.match(await eventsIn(house.ground, `action = 'store-migration:move'`), [
+      { outcome: 'failed', code: `store_${fault}`, workspace: 'acme', version: 1 },
+      { outcome: 'failed', code: `store_${fault}`, workspace: 'acme', version: 1 },
+    ])
+    await house.resume(failed)
+    await house.work()
+    t.match(await house.read(failed), { state: 'done', moved: 12, failed: 0, failures: [] })
+    await house.sweepTwice()
+    t.same(await unknownRefs(house, house.team), [])
+  })
+}
+
+t.test('a target that cuts values short is noticed before anything points to it', async (t) => {
+  const house = await movingHouse(t)
+  await house.fill('local', ...NAMES)
+  const keep = house.team.kept.set.bind(house.team.kept)
+  house.team.kept.set = (ref, value) => keep(ref, value.slice(0, -2) + '"')
+  const failed = await house.migrate('local', 'team-vault')
+  t.match(failed, { state: 'failed', moved: 0, failed: 12 })
+  t.same(new Set(failed.failures.map(({ code }) => code)), new Set(['store_rejected']))
+  t.same(
+    await house.whereabouts(),
+    NAMES.map((name) => `${name}@1 local current`),
+  )
+  t.equal(await house.count('source'), 0)
+  t.match(await house.rollback(failed), { state: 'rolled_back' })
+  await house.sweepTwice()
+  t.equal(house.team.kept.size, 0)
+})
+
+t.test('a source that is lost fails the run, and the rest moves', async (t) => {
+  const house = await movingHouse(t, { team: { cacheSeconds: 0 } })
+  await house.fill('team-vault', ...NAMES)
+  const [lost] = house.team.kept.keys()
+  house.team.kept.delete(lost!)
+  const failed = await house.migrate('team-vault', 'aws-eu')
+  t.match(failed, { state: 'failed', moved: 11, failed: 1, failures: [{ code: 'store_not_found' }] })
+})
+
+t.test('what takes longer than the copy grace is moved all the same', async (t) => {
+  const tuning = { copyGraceSeconds: 2, relocationBatch: 64, relocationLanes: 2 }
+  const house = await movingHouse(t, { tuning, team: { limits: { concurrency: 2 } } })
+  await house.fill('local', ...NAMES.slice(0, 10))
+  house.team.trouble.onCall = (call) => (call === 'put' ? sleep(250) : undefined)
+  const run = await house.start('local', 'team-vault')
+  const working = house.work()
+  const sweeping = setInterval(() => void house.vault.sweep.run(), 200)
+  await working
+  clearInterval(sweeping)
+  t.match(await house.read(run), { state: 'done', moved: 10, failed: 0 })
+  for (const name of NAMES.slice(0, 10)) t.equal(await house.value(name), VALUES[name])
+})

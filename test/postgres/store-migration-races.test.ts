@@ -1,0 +1,253 @@
+import t from 'tap'
+import { v7 } from 'uuid'
+import { FernetKey } from '../../src/core/fernet.ts'
+import { Keyring } from '../../src/core/keyring.ts'
+import { reseal } from '../../src/core/reseal.ts'
+import { RotationWorker } from '../../src/core/rotation-worker.ts'
+import { Rotations } from '../../src/core/rotations.ts'
+import { StoreError } from '../../src/core/secret-store.ts'
+import { barrier } from '../troubled-store.ts'
+import { eventually, sleep } from '../vault.ts'
+import { leaseLoop, movingHouse, unknownRefs, type House } from './moving-house.ts'
+
+const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
+const VALUES = Object.fromEntries(NAMES.map((name) => [name, `"${name}"`]))
+
+// What is held up must not be late on a busy machine.
+const PATIENT = { team: { limits: { timeoutMs: 10_000 } } }
+
+/** Starts a store migration whose first puts are held until the gate opens; `act` is done meanwhile. */
+async function during(house: House, act: () => Promise<unknown>, heldMin = 4) {
+  const gate = barrier()
+  let held = 0
+  house.team.trouble.onCall = (call) => {
+    if (call !== 'put') return undefined
+    held++
+    return gate.wait()
+  }
+  const run = await house.start('local', 'team-vault')
+  const working = house.work()
+  await eventually(async () => held >= heldMin)
+  await act()
+  gate.open()
+  house.team.trouble.onCall = undefined
+  await working
+  return house.read(run)
+}
+
+t.test('an update during the move wins, and the last pass takes it to the target', async (t) => {
+  const house = await movingHouse(t, PATIENT)
+  await house.fill('local', ...NAMES)
+  const done = await during(house, async () => {
+    for (const name of NAMES) await house.update(name, `"new ${name}"`)
+  })
+  t.match(done, { state: 'done', failed: 0, moved: 24 })
+  t.same(
+    await house.whereabouts(),
+    NAMES.flatMap((name) => [`${name}@1 team-vault kept`, `${name}@2 team-vault current`]),
+  )
+  for (const name of NAMES)
+    t.same([await house.value(name), await house.value(name, 1)], [`"new ${name}"`, `"${name}"`])
+})
+
+t.test('a credential that is created meanwhile moves too', async (t) => {
+  const house = await movingHouse(t, PATIENT)
+  await house.fill('local', 'a')
+  const done = await during(house, () => house.fill('local', 'b'), 1)
+  t.match(done, { state: 'done', total: 1, moved: 2 })
+  t.same(await house.whereabouts(), ['a@1 team-vault current', 'b@1 team-vault current'])
+})
+
+t.test('a purge during the move leaves nothing behind in either store, for good', async (t) => {
+  const house = await movingHouse(t, { ...PATIENT, tuning: { relocationBatch: 16 } })
+  await house.fill('local', ...NAMES)
+  await house.update('db-01', '"two"')
+  const done = await during(house, async () => {
+    await house.delete('db-00', true)
+    await house.vault.values.purge(house.vault.call(), house.worker.caller, 'acme', 'db-01', 1)
+  })
+  t.match(done, { state: 'done', failed: 0, moved: 11 })
+  t.notOk((await house.whereabouts()).some((line) => /db-00|db-01@1/.test(line)))
+  const dropped = await house.ground.sql(
+    "select for_good from copies where state = 'dropped' and ref is not null",
+  )
+  t.same(dropped, [{ for_good: true }, { for_good: true }])
+  await house.rollback(done)
+  await house.sweepTwice()
+  t.same(await unknownRefs(house, house.team), [])
+  t.equal(await house.count('dropped'), 0)
+  t.equal((await house.ground.sql('select from copies where token is not null')).length, 11)
+})
+
+t.test('what is purged after its move is destroyed at both ends', async (t) => {
+  const house = await movingHouse(t, PATIENT)
+  await house.fill('team-vault', 'a', 'b', 'c')
+  await house.update('b', '"b two"')
+  const done = await house.migrate('team-vault', 'aws-eu')
+  await house.delete('a', true)
+  await house.vault.values.purge(house.vault.call(), house.worker.caller, 'acme', 'b', 1)
+  await house.sweepTwice()
+  t.same([house.team.kept.size, house.aws.kept.size], [2, 2])
+  t.same(await unknownRefs(house, house.team, house.aws), [])
+  t.match(await house.rollback(done), { state: 'rolled_back', moved: 0 })
+  t.same(await house.whereabouts(), ['b@2 team-vault current', 'c@1 team-vault current'])
+})
+
+t.test('two processes at once move each copy once', async (t) => {
+  const house = await movingHouse(t, { tuning: { relocationBatch: 3 } })
+  await house.fill('local', ...NAMES)
+  const other = await house.another()
+  // So slow that both have copies on their way at the same time.
+  house.team.trouble.onCall = () => sleep(30)
+  const run = await house.start('local', 'team-vault')
+  const working = house.work()
+  await sleep(45)
+  await Promise.all([working, other.relocationWorker.work()])
+  t.match(await house.read(run), { state: 'done', moved: 12, failed: 0 })
+  t.equal(house.team.calls.filter((call) => call.startsWith('put')).length, 12)
+  t.equal(house.team.kept.size, 12)
+  const back = await house.rollback(run)
+  t.match(back, { state: 'rolled_back', moved: 0 })
+})
+
+t.test('what was updated after its move keeps its new value when it is rolled back', async (t) => {
+  const house = await movingHouse(t, PATIENT)
+  await house.fill('local', ...NAMES)
+  const done = await house.migrate('local', 'team-vault')
+  await house.update('db-00', '"new"')
+  const stop = leaseLoop(house.vault, house.worker, { ...VALUES, 'db-00': '"new"' })
+  t.match(await house.rollback(done), { state: 'rolled_back', moved: 0, failed: 0 })
+  t.same(await house.whereabouts(), [
+    'db-00@1 local kept',
+    'db-00@2 local current',
+    ...NAMES.slice(1).map((name) => `${name}@1 local current`),
+  ])
+  await house.sweepTwice()
+  t.same((await stop()).faults, [])
+  t.equal(house.team.kept.size, 0)
+  t.same([await house.value('db-00'), await house.value('db-00', 1)], ['"new"', '"db-00"'])
+  t.match((await house.update('db-00', '"newer"')).credential, { store: 'local', version: 3 })
+})
+
+for (const refused of [false, true]) {
+  t.test(
+    `a rollback in the middle takes back what is on its way, ${refused ? 'refused' : 'kept'} by the target`,
+    async (t) => {
+      const house = await movingHouse(t, { ...PATIENT, tuning: { relocationBatch: 4 } })
+      await house.fill('local', ...NAMES)
+      let puts = 0
+      const gate = barrier()
+      house.team.trouble.onCall = async (call) => {
+        if (call !== 'put' || ++puts <= 4) return
+        await gate.wait()
+        if (refused) throw new StoreError('denied', 'in the test')
+      }
+      const run = await house.start('local', 'team-vault')
+      const working = house.work()
+      await eventually(async () => puts > 4)
+      t.match(await house.read(run), { moved: 4 })
+      t.match(await house.rollback(run), { state: 'running', heading: 'back' })
+      gate.open()
+      await working
+      t.match(await house.read(run), { state: 'rolled_back', moved: 0, failed: 0, failures: [] })
+      t.same(
+        await house.whereabouts(),
+        NAMES.map((name) => `${name}@1 local current`),
+      )
+      await house.sweepTwice()
+      t.equal(house.team.kept.size, 0)
+    },
+  )
+}
+
+t.test('what a process had claimed when it died is moved by another', async (t) => {
+  const house = await movingHouse(t, { tuning: { copyGraceSeconds: 1 } })
+  await house.fill('local', 'a', 'b')
+  const run = await house.start('local', 'team-vault')
+  const claimed = await house.vault.ledger.transaction(house.vault.call(), undefined, (tx) =>
+    tx.claimCopies(run, {
+      claimSeconds: 1,
+      limit: 1,
+      name: () => ({ id: v7(), ref: `strongroom/acme/${v7()}` }),
+    }),
+  )
+  t.equal(claimed.length, 1)
+  await house.work()
+  t.match(await house.read(run), { state: 'done', moved: 2 })
+  await house.sweepTwice()
+  t.same(await unknownRefs(house, house.team), [])
+})
+
+t.test('a copy that is moved already, or that the sweep has dropped, is not switched to', async (t) => {
+  const house = await movingHouse(t)
+  await house.fill('local', 'a')
+  const run = await house.start('local', 'team-vault')
+  const { ledger, call, sweep } = house.vault
+  const name = () => ({ id: v7(), ref: `strongroom/acme/${v7()}` })
+  const carry = async () => {
+    const claiming = { claimSeconds: 0, limit: 9, name }
+    const claims = await ledger.transaction(call(), undefined, (tx) => tx.claimCopies(run, claiming))
+    return claims.map(({ copy, pending }) => ({ copyId: copy.id, pendingId: pending.id }))
+  }
+  const settle = (carried: Awaited<ReturnType<typeof carry>>) =>
+    ledger.transaction(call(), undefined, (tx) => tx.switchCopies(run, carried))
+  const late = await carry()
+  await house.ground.sql("update copies set named_at = named_at - interval '1 hour' where state = 'pending'")
+  await sweep.run()
+  const [slow, quick] = [await carry(), await carry()]
+  t.same([late.length, slow.length, quick.length], [1, 1, 1])
+  t.same(await settle(late), [])
+  t.same(await settle(quick), [quick[0]!.pendingId])
+  t.same(await settle(slow), [])
+  t.same(await house.whereabouts(), ['a@1 team-vault current'])
+  t.match(await house.read(run), { moved: 1 })
+})
+
+t.test('a key rotation in the middle of an unfinalized move: rolled back, everything opens', async (t) => {
+  const next = FernetKey.generate()
+  const house = await movingHouse(t, { moreKeys: [next.text] })
+  const { vault, ground } = house
+  await house.fill('local', ...NAMES)
+  await house.update('db-00', '"two"')
+  const done = await house.migrate('local', 'team-vault')
+  await house.fill('local', 'stays')
+  const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
+  const rotations = new Rotations(vault.acts, vault.sealer)
+  const { id } = await rotations.start(vault.call(), vault.admin, next.key.id)
+  await new RotationWorker(vault.ledger, {
+    newId: v7,
+    batch: 5,
+    lanes: 2,
+    reseal: async (toKeyId, copies) => reseal(keyring, toKeyId, copies),
+    knowsKey: () => true,
+    restMs: () => 0,
+  }).work()
+  t.match(await rotations.read(vault.call(), vault.admin, id), { state: 'done', total: 14, moved: 14 })
+  t.same(await ground.sql('select distinct key_id from copies where token is not null'), [
+    { key_id: next.key.id },
+  ])
+  t.match(await house.rollback(done), { state: 'rolled_back', moved: 0, failed: 0 })
+  for (const name of NAMES.slice(1)) t.equal(await house.value(name), VALUES[name])
+  t.same([await house.value('db-00'), await house.value('db-00', 1)], ['"two"', '"db-00"'])
+  t.same(await ground.sql("select from copies where store <> 'local' and state <> 'dropped'"), [])
+  t.equal(await house.count('source'), 0)
+})
+
+t.test('a rotation that begins while copies are being sealed here is sealed for', async (t) => {
+  const next = FernetKey.generate()
+  const house = await movingHouse(t, { moreKeys: [next.text], team: { cacheSeconds: 0 } })
+  const { vault, ground } = house
+  await house.fill('team-vault', ...NAMES)
+  const run = await house.start('team-vault', 'local')
+  let begun: Promise<unknown> | undefined
+  house.team.trouble.onCall = () =>
+    (begun ??= vault.ledger.transaction(vault.call(), undefined, (tx) =>
+      tx.beginRotation(next.key.id, 'test'),
+    ))
+  await house.work()
+  t.match(await house.read(run), { state: 'done', moved: 12 })
+  t.same(await ground.sql('select distinct key_id from copies where token is not null'), [
+    { key_id: next.key.id },
+  ])
+  for (const name of NAMES) t.equal(await house.value(name), VALUES[name])
+})
