@@ -1,6 +1,8 @@
 /** What waits, and how much may wait: an operator has no use for these, tests do. */
 export interface Tuning {
   sweepEveryMs: number
+  /** For so long one sweep has external stores delete. */
+  externalSweepMs: number
   headsEveryMs: number
   /** How often the keys' file is read and the process registered. */
   aliveEveryMs: number
@@ -30,6 +32,7 @@ export interface Tuning {
 /** As the service runs. */
 export const TUNING: Tuning = {
   sweepEveryMs: 60_000,
+  externalSweepMs: 30_000,
   headsEveryMs: 60_000,
   aliveEveryMs: 1_000,
   rotationEveryMs: 500,

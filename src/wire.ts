@@ -156,7 +156,7 @@ export async function wire(
   const copyGraceSeconds = Math.max(tuning.copyGraceSeconds, opened.longestCallSeconds * 10)
   const externalSweep = new ExternalSweep(ledger, stores, {
     copyGraceSeconds,
-    batch: 100,
+    batch: 64,
     lanes: 8,
     deleteMs: opened.longestCallSeconds * 1000,
     onAway: (home) => log.warn({ home }, 'nothing external is deleted: see strongroom sweep --adopt'),
@@ -238,7 +238,7 @@ export async function wire(
   const every = [
     repeat(
       tuning.sweepEveryMs,
-      async () => void (await sweep.run()),
+      async () => void (await sweep.run(tuning.externalSweepMs)),
       (err) => log.error({ err }, 'the sweep failed'),
     ),
     repeat(
@@ -280,8 +280,8 @@ export async function wire(
     async close(): Promise<void> {
       rotationWorker.stop()
       relocationWorker.stop()
-      for (const stop of every) await stop()
-      await Promise.all([serviceApp.close(), adminApp.close()])
+      sweep.stop()
+      await Promise.all([serviceApp.close(), adminApp.close(), ...every.map((stop) => stop())])
       leaseGrants.close()
       await lastUse.flush().catch(() => {})
       logHeads()

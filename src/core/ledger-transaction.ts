@@ -122,11 +122,14 @@ export interface LedgerTransaction {
   duePurges(recoverySeconds: number, limit: number): Promise<Credential[]>
   /** Forgets dropped and replaced copies that nothing outside the ledger keeps. @returns how many */
   forgetCopies(graceSeconds: number, limit: number): Promise<number>
+  /** The stores with copies that {@link takeDropped} would take, and how many. Changes nothing. */
+  dueByStore(graceSeconds: number): Promise<{ store: string; copies: number }[]>
   /**
-   * Drops the next external copies that were pending or replaced for longer than the grace, and takes them, and those
-   * dropped for as long, for a delete. What was taken is not taken again within the grace.
+   * Drops the store's next copies that were pending or replaced for longer than the grace, and takes them, and those
+   * dropped for as long, for a delete: for good where they were never current. What was taken is not taken again within
+   * the grace.
    */
-  takeDropped(graceSeconds: number, limit: number): Promise<DroppedCopy[]>
+  takeDropped(store: string, graceSeconds: number, limit: number): Promise<DroppedCopy[]>
   /** The copies that {@link takeDropped} would take, and their number. Changes nothing. */
   dueCopies(graceSeconds: number, limit: number): Promise<{ copies: DroppedCopy[]; total: number }>
   /**

@@ -151,14 +151,17 @@ export async function selectVersions(
 const DROP = `update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null`
 
 /**
- * A kept version is gone for good, with it what a store migration has of it: a source, or a copy that it writes.
+ * A kept version is gone for good, with it what a store migration has of it: a source, or a copy that it writes; also
+ * what was dropped before and is not destroyed yet.
  *
  * @returns Whether it was kept until now.
  */
 export async function dropVersion(client: Client, credentialId: string, version: number): Promise<boolean> {
-  const text = `${DROP}, for_good = true where credential_id = $1 and version = $2
+  const text = `${DROP} where credential_id = $1 and version = $2
     and (state in ('kept', 'source') or state = 'pending' and migration_id is not null)`
   await client.query(text, [credentialId, version])
+  const forGood = `update copies set for_good = true where credential_id = $1 and version = $2 and ref is not null`
+  await client.query(forGood, [credentialId, version])
   const kept = 'delete from versions where credential_id = $1 and version = $2'
   return (await client.query(kept, [credentialId, version])).rowCount! > 0
 }

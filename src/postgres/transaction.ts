@@ -73,7 +73,8 @@ export function transactionOn(
 
     duePurges: (recoverySeconds, limit) => sweep.selectDuePurges(client, recoverySeconds, limit),
     forgetCopies: (graceSeconds, limit) => sweep.deleteCopies(client, graceSeconds, limit),
-    takeDropped: (graceSeconds, limit) => sweep.takeDropped(client, graceSeconds, limit),
+    dueByStore: (graceSeconds) => sweep.countDue(client, graceSeconds),
+    takeDropped: (store, graceSeconds, limit) => sweep.takeDropped(client, store, graceSeconds, limit),
     dueCopies: (graceSeconds, limit) => sweep.selectDue(client, graceSeconds, limit),
     noteDeleted: (copy, graceSeconds) => sweep.noteDeleted(client, copy, graceSeconds),
     forgetLeases: (retentionSeconds, limit) => sweep.deleteLeases(client, retentionSeconds, limit),
