@@ -90,6 +90,12 @@ export class Copies {
   async write(order: CopyOrder, call: Call, by: string): Promise<string> {
     const { credentialId, version, owner, value } = order
     const store = this.#stores.at(order.store)
+    // Before it is named: in an outage each try would leave a row, and later two deletes of what was never put.
+    try {
+      store.admit()
+    } catch (error) {
+      throw storeProblem(store.name, error)
+    }
     const id = this.#newId()
     const ref = `${store.prefix}/${owner.workspace}/${id}`
     const named = { id, credentialId, version, store: store.name, ref }
@@ -139,11 +145,12 @@ export class Copies {
     )
     await this.keep(at, ref, PROBE_OWNER, new Secret('"probe"'), call, by)
     try {
-      await store.delete(ref, true, { caller: by, deadlineAt: call.deadlineAt })
+      // Not for good, which a store may take its time for: the sweep does that.
+      await store.delete(ref, false, { caller: by, deadlineAt: call.deadlineAt })
     } catch (error) {
       throw storeProblem(at, error)
     }
-    // The sweep deletes it a second time, as it does with every copy.
+    // The sweep deletes it twice more, as it does with every copy, and for good: it was never current.
     await this.#ledger.transaction(call, undefined, (tx) => tx.releaseClaims([id]))
   }
 

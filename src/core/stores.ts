@@ -38,6 +38,8 @@ export interface Store {
   readonly versionsKept: number
   readonly valueBytesMax: number
   readonly writesPerSecond: number | undefined
+  /** A look before the first step of what needs the store. @throws StoreError `unavailable` while it is spared */
+  admit(): void
   put(ref: string, value: Secret, owner: CopyOwner, call: StoreCall): Promise<void>
   /** @returns the value, and whether it came from the cache. */
   get(ref: string, call: StoreCall): Promise<{ value: Secret; cached: boolean }>

@@ -166,9 +166,11 @@ t.test('a plan counts what would move and what stays, probes the target, and kee
     house.team.calls.map((call) => call.replace(/[^/]*$/, '')),
     ['put strongroom/probe/', 'get strongroom/probe/', 'delete strongroom/probe/'],
   )
+  t.notMatch(house.team.calls.at(-1), /for good$/, 'which some stores take their time for')
   t.equal(house.team.kept.size, 0)
   t.same(await house.ground.sql('select from store_migrations'), [])
   await house.sweepTwice()
+  t.match(house.team.calls.slice(-2), [/for good$/, /for good$/])
   t.same(await house.ground.sql("select from copies where store = 'team-vault'"), [], 'not even the probe')
 
   await house.fill('aws-eu', 'outside')
