@@ -34,6 +34,7 @@ import type {
   RelocationState,
   Route,
   Stay,
+  StayCount,
 } from './relocation.ts'
 
 /** What one transaction may do. Events that it records are chained and committed with it. */
@@ -176,6 +177,8 @@ export interface LedgerTransaction {
   /** Sets it running again, in a direction; what had failed is forgotten. @returns whether no other runs */
   runRelocation(id: string, heading: Heading): Promise<boolean>
   endRelocation(id: string, state: RelocationState): Promise<void>
+  /** Of all copies that were not moved. */
+  stayCounts(id: string): Promise<StayCount[]>
   /** Keeps why copies stay, and counts them. @returns those that were not known yet */
   recordStays(id: string, stays: readonly (Stay & { copyId: string; failed: boolean })[]): Promise<Stay[]>
   countThrottled(id: string, times: number): Promise<void>

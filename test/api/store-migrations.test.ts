@@ -115,10 +115,15 @@ t.test('a run is accepted with 202 and its place, moves, and is rolled back', as
   t.notOk('finished_at' in begun.json)
   const done = await ended(id)
   t.match(done, { state: 'done', workspaces: ['acme'], moved: 2, failures: [], stays: [], finished_at: /Z$/ })
+  t.match(done, { moved_over: 2, duration_seconds: Number, rate_per_second: Number })
+  t.notOk('rollback' in done)
   t.same([await storeOf('acme'), await storeOf('globex')], ['team-vault', 'local'])
 
   const back = await change(id, 'rollback')
   t.match([back.status, back.json.state], [200, 'rolled_back'])
+  const { duration_seconds, rate_per_second } = done
+  const rollback = { moved: 2, duration_seconds: Number, rate_per_second: Number }
+  t.match(back.json, { moved: 0, moved_over: 2, duration_seconds, rate_per_second, rollback })
   t.equal(await storeOf('acme'), 'local')
   const again = await change(id, 'rollback')
   t.same([again.status, again.json], [200, back.json], 'again the same')
