@@ -10,7 +10,7 @@ import {
 } from './command.ts'
 import type { Change, Migration, Plan, Route } from './migration-client.ts'
 import { MigrationClient, sameRoute } from './migration-client.ts'
-import { MigrationView } from './migration-progress.ts'
+import { migrationView } from './migration-progress.ts'
 import { countsOf, following, reportMigration, showPlan } from './migration-report.ts'
 import { watch } from './run-watch.ts'
 import { ServiceProblem, type ServiceClient } from './service-client.ts'
@@ -28,7 +28,8 @@ strongroom migrate-store --follow ID | --resume ID | --rollback ID | --finalize 
 Moves credentials to another store, while leases go on: each copy is written there, read back and compared
 before anybody is pointed at it. Shows the plan and asks, then how far it is: a bar on a terminal, one JSON
 line a second elsewhere, the plan as the first of them, the report as the last. ^C stops looking, not the
-store migration. Where one of the same route was cancelled or has failed, that one goes on.
+store migration. Where one of the same route was cancelled or has failed, that one goes on; not where it was
+being rolled back: --rollback or --resume says which way.
 
   --workspace W   only credentials of this workspace; may be repeated
   --dry-run       the plan, for which the target takes a trial value and deletes it again; nothing is begun
@@ -51,7 +52,7 @@ still runs. docs/store-migration.md tells the rest.
     const client = new MigrationClient((await ground()).admin)
     if (!('route' in wanted)) {
       const change = wanted.what === 'follow' ? undefined : wanted.what
-      const begun = change ? await goOn(client, wanted.id, change) : await followed(client, wanted.id)
+      const begun = await (change ? goOn(client, wanted.id, change) : client.read(wanted.id))
       return await seeThrough(terminal, client, begun, change)
     }
     const begun = await begin(terminal, client, wanted)
@@ -63,12 +64,6 @@ interface Order {
   route: Route
   dryRun: boolean
   yes: boolean
-}
-
-/** A run, and how it is shown from here on. */
-interface Begun {
-  run: Migration
-  view: MigrationView
 }
 
 const BY_ID = ['follow', 'resume', 'rollback', 'finalize', 'cancel'] as const
@@ -109,17 +104,22 @@ async function begin(
   terminal: Terminal,
   client: MigrationClient,
   { route, dryRun, yes }: Order,
-): Promise<Begun | undefined> {
+): Promise<Migration | undefined> {
   const unfinished = await client.unfinished()
   const running = unfinished.find(({ state }) => state === 'running')
   if (running && !dryRun) throw alreadyRunning(running)
   const stopped = unfinished.find(
     (one) => ['failed', 'cancelled'].includes(one.state) && sameRoute(one, route),
   )
+  // Whoever wanted it undone must say that he does no more: the same command again may come from a script.
+  const undone = stopped?.heading === 'back' ? stillGoingBack(stopped) : undefined
+  if (undone && !dryRun) throw undone
   const plan = await planned(client, route)
-  if (!terminal.screen) terminal.out(`${JSON.stringify({ plan, ...(stopped && { resumes: stopped.id }) })}\n`)
-  if (stopped) showStopped(terminal, stopped)
+  const resumes = stopped && !undone && { resumes: stopped.id }
+  if (!terminal.screen) terminal.out(`${JSON.stringify({ plan, ...resumes })}\n`)
+  if (resumes) showStopped(terminal, stopped)
   else showPlan(terminal, plan)
+  if (undone) terminal.err(`${oneLine(undone.message)}\n`)
   if (dryRun) return undefined
   if (!stopped && plan.copies === 0) {
     terminal.err('Nothing is to be moved.\n')
@@ -132,7 +132,7 @@ async function begin(
   if (stopped) return goOn(client, stopped.id, 'resume')
   const run = await orRunning(client, () => client.start(route))
   terminal.err(`The store migration ${oneLine(run.id)} moves ${run.total} copies.\n`)
-  return { run, view: new MigrationView() }
+  return run
 }
 
 async function planned(client: MigrationClient, route: Route): Promise<Plan> {
@@ -145,37 +145,32 @@ async function planned(client: MigrationClient, route: Route): Promise<Plan> {
 }
 
 function showStopped(terminal: Terminal, stopped: Migration): void {
-  const { id, from, to, state, heading, total, moved } = stopped
+  const { id, from, to, state, total, moved } = stopped
   const became = state === 'failed' ? 'has failed' : 'was cancelled'
-  const while_ = heading === 'back' ? ' while it was rolled back' : ''
   terminal.err(
-    `${oneLine(`The store migration ${id} from ${from} to ${to} ${became}${while_}`)}: ${countsOf(stopped)}.\n` +
+    `${oneLine(`The store migration ${id} from ${from} to ${to} ${became}`)}: ${countsOf(stopped)}.\n` +
       `It goes on: about ${Math.max(0, total - moved)} of ${total} copies are left, and what had failed is tried again.\n`,
   )
 }
 
-async function goOn(client: MigrationClient, id: string, change: Change): Promise<Begun> {
-  const before = await client.read(id)
-  const since = performance.now()
-  const run = await orRunning(client, () => client.change(id, change))
-  // What was so already, or is only stopped, has no time of its own.
-  const goesOn = change !== 'cancel' && (run.state !== before.state || run.heading !== before.heading)
-  return { run, view: goesOn ? new MigrationView(before, since) : new MigrationView() }
-}
-
-async function followed(client: MigrationClient, id: string): Promise<Begun> {
-  return { run: await client.read(id), view: new MigrationView() }
+function goOn(client: MigrationClient, id: string, change: Change): Promise<Migration> {
+  return orRunning(client, () => client.change(id, change))
 }
 
 async function seeThrough(
   terminal: Terminal,
   client: MigrationClient,
-  { run, view }: Begun,
+  run: Migration,
   asked?: Change,
 ): Promise<number> {
   const read = (id: string): Promise<Migration> => client.read(id)
-  const seen = await watch(terminal, run, { view, read, name: 'the store migration', following })
-  return reportMigration(terminal, seen, view, asked)
+  const seen = await watch(terminal, run, {
+    view: migrationView,
+    read,
+    name: 'the store migration',
+    following,
+  })
+  return reportMigration(terminal, seen, asked)
 }
 
 /** Where another one runs, says which. */
@@ -187,6 +182,11 @@ async function orRunning(client: MigrationClient, act: () => Promise<Migration>)
     const running = (await client.unfinished()).find(({ state }) => state === 'running')
     throw running ? alreadyRunning(running) : error
   }
+}
+
+function stillGoingBack({ id, from, to }: Migration): CommandFailed {
+  const of = `the store migration ${id} from ${from} to ${to} was being rolled back, and that has not ended`
+  return new CommandFailed(`${of}: --rollback ${id} goes on with it, --resume ${id} moves over again`)
 }
 
 function alreadyRunning(running: Migration): CommandFailed {

@@ -11,12 +11,23 @@ export interface Route {
   workspaces?: string[] | undefined
 }
 
-/** A store migration as the service answers it. */
-export interface Migration extends LongRun, Route {
+/** How fast copies were moved in one direction; left out where nobody can tell. */
+export interface Speed {
+  duration_seconds?: number
+  rate_per_second?: number
+}
+
+/** A store migration as the service answers it; its own speed is that of the way over. */
+export interface Migration extends LongRun, Route, Speed {
   state: 'running' | 'done' | 'failed' | 'cancelled' | 'rolled_back' | 'finalized'
   heading: 'over' | 'back' | 'closing'
   total: number
+  /** Copies that stand at the target now because of it. */
   moved: number
+  /** Those that went back included. */
+  moved_over: number
+  /** Of one that was rolled back, or is. */
+  rollback?: Speed & { moved: number }
   skipped: number
   failed: number
   throttled: number

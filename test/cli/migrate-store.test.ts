@@ -108,7 +108,7 @@ t.test('on a terminal there is a bar, and a rollback points everything back', as
   t.same(asked, ['Begin? [y/N] '])
   t.strictSame(lines, [], 'what a script reads is not for a terminal')
   t.match(drawn, /100% {2}4 of 4 copies {2}\d+\/s .* 0 failed/)
-  t.match(err, /\nDone in \d+ s: 4 copies moved, 0 stay, 0 failed \(\d+\/s\)\.\n/)
+  t.match(err, /\nDone in \d+ s: 4 copies moved, 0 stay, 0 failed \([\d.]+\/s\)\.\n/)
   t.strictSame(await lying(), allIn('team-vault'))
 
   await put('acme/a', 'updated meanwhile')
@@ -116,8 +116,9 @@ t.test('on a terminal there is a bar, and a rollback points everything back', as
   const back = await migrate(['--rollback', id!])
   t.equal(back.code, 0)
   t.match(back.lines.at(-1), { id, state: 'rolled_back', heading: 'back', moved: 0, failures: [] })
-  t.type(back.lines.at(-1).duration_seconds, 'number')
-  t.match(back.err, /^Rolled back in \d+ s: what was moved is read from local again\.\n/)
+  const rollback = { moved: 5, duration_seconds: Number, rate_per_second: Number }
+  t.match(back.lines.at(-1), { moved_over: 4, duration_seconds: Number, rollback })
+  t.match(back.err, /^Rolled back in \d+ s \([\d.]+\/s\): what was moved is read from local again\.\n/)
   t.strictSame(await lying(), allIn('local'))
   await t.rejects(migrate(['--finalize', id!]), { code: 'wrong_state' })
 })
