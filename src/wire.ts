@@ -104,10 +104,8 @@ export async function wire(
   let sealingKeyId: string
   try {
     await checkDatabase(upkeep, config.mode === 'production')
-    await checkStoresKnown(
-      upkeep,
-      opened.external.map(({ name }) => name),
-    )
+    const names = opened.external.map(({ name }) => name)
+    if (!opened.leftAlone) await checkStoresKnown(upkeep, names)
     sealingKeyId = await registerProcess(upkeep, process_)
   } catch (error) {
     await opened.close()

@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
 import t from 'tap'
 import { v7 } from 'uuid'
+import { readConfig } from '../../src/config.ts'
 import { StoreError } from '../../src/core/secret-store.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { StartRefused } from '../../src/core/start-refused.ts'
 import { createLogger } from '../../src/log.ts'
 import { ONLY_LOCAL } from '../../src/opened-stores.ts'
+import { makeAdministrator } from '../../src/server.ts'
 import { wire } from '../../src/wire.ts'
 import { holdUp, openExternalVault, OUTSIDE, refused } from '../external-vault.ts'
 import { freshGround } from '../ground.ts'
@@ -157,6 +159,14 @@ t.test('a process without a store that the ledger has copies in does not start, 
   const error = await start([]).catch((reason) => reason)
   t.ok(error instanceof StartRefused)
   t.match(error.faults, [/^STRONGROOM_STORES_FILE: lacks the store team-vault/])
+
+  const owner = {
+    STRONGROOM_DATABASE_OWNER_URL: ground.ownerUrl.reveal(),
+    STRONGROOM_KEYS: ground.keys.map((key) => key.reveal()).join(','),
+  }
+  const made = await makeAdministrator(await readConfig(owner, 'owner'), 'operator', log)
+  t.equal(made.identity, 'operator', 'the way back in needs no store')
+
   const strongroom = await start([store])
   await strongroom.close()
 })
