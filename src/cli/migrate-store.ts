@@ -8,20 +8,20 @@ import {
   type Command,
   type Terminal,
 } from './command.ts'
-import type { Change, Migration, Plan, Route } from './migration-client.ts'
-import { MigrationClient, sameRoute } from './migration-client.ts'
-import { migrationView } from './migration-progress.ts'
-import { countsOf, following, reportMigration, showPlan } from './migration-report.ts'
+import type { Change, Relocation, Plan, Route } from './relocation-client.ts'
+import { RelocationClient, sameRoute } from './relocation-client.ts'
+import { relocationView } from './relocation-progress.ts'
+import { countsOf, following, reportRelocation, showPlan } from './relocation-report.ts'
 import { watch } from './run-watch.ts'
 import { ServiceProblem, type ServiceClient } from './service-client.ts'
 
 /** The service's listener for operators. */
-export interface MigrateGround {
+export interface RelocationGround {
   admin: ServiceClient
 }
 
 /** `strongroom migrate-store` */
-export const command: Command<MigrateGround> = {
+export const command: Command<RelocationGround> = {
   help: `strongroom migrate-store --from STORE --to STORE [--workspace W]… [--dry-run | --yes]
 strongroom migrate-store --follow ID | --resume ID | --rollback ID | --finalize ID | --cancel ID
 
@@ -49,7 +49,7 @@ still runs. docs/store-migration.md tells the rest.
     const wanted = readOrder(args)
     if ('route' in wanted && !wanted.dryRun && !wanted.yes && !terminal.inputIsTyped)
       throw new UsageError('there is no terminal to ask on: it takes --yes, or --dry-run to see the plan')
-    const client = new MigrationClient((await ground()).admin)
+    const client = new RelocationClient((await ground()).admin)
     if (!('route' in wanted)) {
       const change = wanted.what === 'follow' ? undefined : wanted.what
       const begun = await (change ? goOn(client, wanted.id, change) : client.read(wanted.id))
@@ -102,9 +102,9 @@ function readOrder(args: string[]): Order | { what: Change | 'follow'; id: strin
 /** Shows the plan, asks, and begins; or goes on with what is unfinished. @returns undefined where nothing is to be done */
 async function begin(
   terminal: Terminal,
-  client: MigrationClient,
+  client: RelocationClient,
   { route, dryRun, yes }: Order,
-): Promise<Migration | undefined> {
+): Promise<Relocation | undefined> {
   const unfinished = await client.unfinished()
   const running = unfinished.find(({ state }) => state === 'running')
   if (running && !dryRun) throw alreadyRunning(running)
@@ -135,7 +135,7 @@ async function begin(
   return run
 }
 
-async function planned(client: MigrationClient, route: Route): Promise<Plan> {
+async function planned(client: RelocationClient, route: Route): Promise<Plan> {
   try {
     return await client.plan(route)
   } catch (error) {
@@ -144,7 +144,7 @@ async function planned(client: MigrationClient, route: Route): Promise<Plan> {
   }
 }
 
-function showStopped(terminal: Terminal, stopped: Migration): void {
+function showStopped(terminal: Terminal, stopped: Relocation): void {
   const { id, from, to, state, total, moved } = stopped
   const became = state === 'failed' ? 'has failed' : 'was cancelled'
   terminal.err(
@@ -153,28 +153,28 @@ function showStopped(terminal: Terminal, stopped: Migration): void {
   )
 }
 
-function goOn(client: MigrationClient, id: string, change: Change): Promise<Migration> {
+function goOn(client: RelocationClient, id: string, change: Change): Promise<Relocation> {
   return orRunning(client, () => client.change(id, change))
 }
 
 async function seeThrough(
   terminal: Terminal,
-  client: MigrationClient,
-  run: Migration,
+  client: RelocationClient,
+  run: Relocation,
   asked?: Change,
 ): Promise<number> {
-  const read = (id: string): Promise<Migration> => client.read(id)
+  const read = (id: string): Promise<Relocation> => client.read(id)
   const seen = await watch(terminal, run, {
-    view: migrationView,
+    view: relocationView,
     read,
     name: 'the store migration',
     following,
   })
-  return reportMigration(terminal, seen, asked)
+  return reportRelocation(terminal, seen, asked)
 }
 
 /** Where another one runs, says which. */
-async function orRunning(client: MigrationClient, act: () => Promise<Migration>): Promise<Migration> {
+async function orRunning(client: RelocationClient, act: () => Promise<Relocation>): Promise<Relocation> {
   try {
     return await act()
   } catch (error) {
@@ -184,12 +184,12 @@ async function orRunning(client: MigrationClient, act: () => Promise<Migration>)
   }
 }
 
-function stillGoingBack({ id, from, to }: Migration): CommandFailed {
+function stillGoingBack({ id, from, to }: Relocation): CommandFailed {
   const of = `the store migration ${id} from ${from} to ${to} was being rolled back, and that has not ended`
   return new CommandFailed(`${of}: --rollback ${id} goes on with it, --resume ${id} moves over again`)
 }
 
-function alreadyRunning(running: Migration): CommandFailed {
+function alreadyRunning(running: Relocation): CommandFailed {
   return new CommandFailed(
     `already_running: from ${running.from} to ${running.to}; ${following(running)}, or --cancel it`,
   )

@@ -118,7 +118,7 @@ const CHANGES: readonly {
   { what: 'rollback', summary: 'Point every credential back', codes: ['already_running'] },
   {
     what: 'finalize',
-    summary: 'Drop the sources: only the opposite migration goes back then',
+    summary: 'Drop the sources: only the opposite store migration goes back then',
     codes: ['already_running'],
   },
 ]

@@ -1,13 +1,13 @@
 import t from 'tap'
-import { migrationView } from '../../src/cli/migration-progress.ts'
-import type { Migration } from '../../src/cli/migration-client.ts'
-import { sameRoute } from '../../src/cli/migration-client.ts'
+import { relocationView } from '../../src/cli/relocation-progress.ts'
+import type { Relocation } from '../../src/cli/relocation-client.ts'
+import { sameRoute } from '../../src/cli/relocation-client.ts'
 import { Pace } from '../../src/cli/run-progress.ts'
 import { mintToken } from '../../src/core/token.ts'
 import { loopback, runStrongroom, type Seen } from './run-strongroom.ts'
 
 const ID = '0190a1b2-0000-7000-8000-000000000009'
-const running: Migration = {
+const running: Relocation = {
   id: ID,
   state: 'running',
   heading: 'over',
@@ -221,15 +221,15 @@ t.test('routes are the same whatever the order of their workspaces', async (t) =
 })
 
 t.test('going back, what is done is what is no longer moved', async (t) => {
-  const pace = new Pace(migrationView)
-  const back: Migration = { ...running, heading: 'back', moved: 1000 }
+  const pace = new Pace(relocationView)
+  const back: Relocation = { ...running, heading: 'back', moved: 1000 }
   pace.lineOf(back, 0)
   const later = { ...back, moved: 800, rollback: { moved: 200 } }
   t.match(pace.lineOf(later, 2000), { moved: 800, rate_per_second: 100, left_seconds: 8 })
 })
 
 t.test('the bar says how often a store asked for patience', async (t) => {
-  const view = migrationView
+  const view = relocationView
   t.equal(
     view.notes({ ...running, failed: 2, skipped: 3, throttled: 4 }),
     '2 failed, 3 stay, throttled 4 times',

@@ -1,8 +1,8 @@
-import type { Migration, Speed } from './migration-client.ts'
+import type { Relocation, Speed } from './relocation-client.ts'
 import type { RunView } from './run-progress.ts'
 
 /** How the progress of a store migration is shown. */
-export const migrationView: RunView<Migration> = {
+export const relocationView: RunView<Relocation> = {
   line: ({ id, state, heading, from, to, workspaces, total, moved, skipped, failed, throttled }) => ({
     id,
     state,
@@ -36,6 +36,6 @@ export const migrationView: RunView<Migration> = {
 }
 
 /** How long what it did last took, and how fast it was. */
-export function speedOf({ heading, rollback, ...over }: Migration): Speed {
+export function speedOf({ heading, rollback, ...over }: Relocation): Speed {
   return heading === 'back' ? (rollback ?? {}) : over
 }

@@ -1,7 +1,7 @@
 import { ExitCode, oneLine, type Terminal } from './command.ts'
 import { listCopies } from './copy-list.ts'
-import type { Change, Migration, Plan, Route } from './migration-client.ts'
-import { speedOf } from './migration-progress.ts'
+import type { Change, Relocation, Plan, Route } from './relocation-client.ts'
+import { speedOf } from './relocation-progress.ts'
 import { durationText } from './run-progress.ts'
 
 const WHY_IT_STAYS: Record<string, (to: string) => string> = {
@@ -41,7 +41,7 @@ export function showPlan(
 }
 
 /** Says what has become of it, and what can be done now. @returns the exit code */
-export function reportMigration(terminal: Terminal, run: Migration, asked: Change | undefined): number {
+export function reportRelocation(terminal: Terminal, run: Relocation, asked: Change | undefined): number {
   const { state, heading, failed, skipped, failures, stays } = run
   const [id, from, to] = [run.id, run.from, run.to].map(oneLine) as [string, string, string]
   const say = (text: string): void => terminal.err(`${text}\n`)
@@ -111,12 +111,12 @@ export function reportMigration(terminal: Terminal, run: Migration, asked: Chang
 }
 
 /** How a run is followed again. */
-export function following({ id }: Migration): string {
+export function following({ id }: Relocation): string {
   return `follow it with strongroom migrate-store --follow ${oneLine(id)}`
 }
 
 /** How far a run is. */
-export function countsOf({ moved, skipped, failed }: Migration): string {
+export function countsOf({ moved, skipped, failed }: Relocation): string {
   return `${moved} copies moved, ${skipped} stay, ${failed} failed`
 }
 
