@@ -102,7 +102,7 @@ export class PostgresLedger implements Ledger {
     })
   }
 
-  async otherCopy(copy: Copy, deadlineAt: number): Promise<Copy | undefined> {
+  async otherCopy(copy: Copy, deadlineAt: number): Promise<(Copy & { isSource: boolean }) | undefined> {
     return this.#readers.run(deadlineAt, (client) => selectOther(client, copy))
   }
 
