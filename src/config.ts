@@ -55,8 +55,6 @@ export type Purpose = 'serve' | 'owner' | 'upgrade'
 /** The configuration is refused: every fault of it, by the variable's name and never with its value. */
 export class ConfigError extends Error {
   readonly faults: string[]
-  /** Of the process that ends by it. */
-  readonly exitCode = 78
 
   constructor(faults: string[]) {
     super(faults.join('; '))
