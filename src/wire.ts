@@ -100,7 +100,7 @@ export async function wire(
   const closeConnections = () =>
     Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close()))
 
-  const process_ = { id: newId(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
+  const registration = { id: newId(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
   let sealingKeyId: string
   try {
     await checkDatabase(upkeep, config.mode === 'production')
@@ -108,7 +108,7 @@ export async function wire(
       upkeep,
       opened.external.map(({ name }) => name),
     )
-    sealingKeyId = await registerProcess(upkeep, process_)
+    sealingKeyId = await registerProcess(upkeep, registration)
   } catch (error) {
     await opened.close()
     await closeConnections()
@@ -130,7 +130,7 @@ export async function wire(
         resealThread = new ResealThread(keyTexts)
       },
     },
-    process_,
+    registration,
   )
   const stores = new StoreSet(opened.external, opened.byDefault, tuning.versionsKept)
   const copies = new Copies(ledger, sealer, stores, newId)

@@ -220,7 +220,6 @@ export interface JudgeAsk {
 /** The code that refuses, or until when the lease may last. */
 export interface Judgement {
   code?: ProblemCode | undefined
-  credentialId?: string | undefined
   expiresAt?: Date | undefined
 }
 

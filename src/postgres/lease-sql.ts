@@ -111,4 +111,4 @@ with requests as (
   as r (first, token_id, proof, workspace, version, ttl_seconds, credentials)
 ),
 ${judgedUnder('$1')}
-select code, credential_id, expires_at from judged order by ordinal`
+select code, expires_at from judged order by ordinal`
