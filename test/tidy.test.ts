@@ -78,6 +78,20 @@ t.test('whoever is on a list of exceptions still needs to be', async (t) => {
   for (const path of Object.keys(SQL)) t.ok(asking.includes(path), `${path} has SQL`)
 })
 
+t.test('what the service does not load is no runtime dependency', async (t) => {
+  const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>
+  }
+  const shipped = files.filter(({ path }) => /^(src|providers|bin)\//.test(path))
+  for (const name of Object.keys(dependencies)) {
+    const named = new RegExp(`'${name}(/[^']+)?'`)
+    t.ok(
+      shipped.some(({ text }) => named.test(text)),
+      name,
+    )
+  }
+})
+
 /** For each rule what it must refuse and what it must let be: path, text. */
 const SAMPLES: { rule: Rule; refused: [string, string][]; good: [string, string][] }[] = [
   {
