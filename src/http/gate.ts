@@ -135,7 +135,9 @@ export class Gate {
     }
     if (!caller) return leave()
     clearTimeout(caller.timer)
-    const stale = caller.known && performance.now() - caller.judgedAt > JUDGEMENT_MS_MAX
+    // What was changed was judged by the transaction that changed it: to answer it otherwise would be to deny it.
+    const read = request.method === 'GET' && caller.known
+    const stale = read && performance.now() - caller.judgedAt > JUDGEMENT_MS_MAX
     if (!stale || reply.statusCode >= 400) return leave()
     this.#judgeAgain(request).then(leave, done)
   }

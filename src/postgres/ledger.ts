@@ -8,7 +8,7 @@ import type { Copy, Lease } from '../core/records.ts'
 import type { Relocation } from '../core/relocation.ts'
 import { CallerOutdated } from '../core/ledger.ts'
 import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
-import { demandCaller, selectCaller } from './callers-sql.ts'
+import { demandCaller, demandOnlyChange, selectCaller } from './callers-sql.ts'
 import type { Connections } from './connections.ts'
 import { selectOther } from './copies-sql.ts'
 import type { VerdictRow } from './lease-batch.ts'
@@ -57,10 +57,14 @@ export class PostgresLedger implements Ledger {
     return this.#writers.transaction(call.deadlineAt, async (client, entries) => {
       const beganAt = performance.now()
       if (caller && !(await demandCaller(client, caller))) throw new CallerOutdated()
-      const result = await act(transactionOn(client, call, entries, this.#newId))
+      let raised = 0
+      const result = await act(transactionOn(client, call, entries, this.#newId, () => raised++))
       // A revocation counts within a second: whoever took long, or waited for a lock, is judged again.
       const late = performance.now() - beganAt > JUDGEMENT_MS_MAX
-      if (caller && late && !(await demandCaller(client, caller))) throw new CallerOutdated()
+      if (!caller || !late) return result
+      const still =
+        raised > 0 ? await demandOnlyChange(client, caller, raised) : await demandCaller(client, caller)
+      if (!still) throw new CallerOutdated()
       return result
     })
   }
