@@ -60,7 +60,7 @@ export interface LedgerTransaction {
   putIdentity(name: string, roles: string[]): Promise<{ identity: Identity; created: boolean } | undefined>
   deleteIdentity(id: string): Promise<void>
   identities(page: PageRequest): Promise<Page<Identity>>
-  /** The grants of every identity's roles taken together. */
+  /** The grants of all roles of one identity. */
   grantsOf(identityId: string): Promise<Grant[]>
   /** How many identities hold `admin:*`. */
   administrators(): Promise<number>
@@ -223,7 +223,6 @@ export interface JudgeAsk {
 /** The code that refuses, or until when the lease may last. */
 export interface Judgement {
   code?: ProblemCode | undefined
-  credentialId?: string | undefined
   expiresAt?: Date | undefined
 }
 

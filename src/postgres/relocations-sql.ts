@@ -204,8 +204,12 @@ export async function insertStays(
 }
 
 /** Counts copies that it has moved as it heads now: for the report, which a way back does not lessen. */
-export async function countMoved(client: Client, { id, heading }: Relocation, moved: number): Promise<void> {
-  if (moved === 0) return
+export async function countMoved(
+  client: Client,
+  { id, heading }: Relocation,
+  moved: number | undefined,
+): Promise<void> {
+  if (!moved) return
   await client.query(
     `update store_migrations set moved_over = moved_over + case when $2 = 'over' then $3::bigint else 0 end,
        moved_back = moved_back + case when $2 = 'back' then $3::bigint else 0 end

@@ -21,6 +21,7 @@ export function transactionOn(
   call: Call,
   entries: Entry[],
   newId: () => string,
+  onPolicyRaised: () => void,
 ): LedgerTransaction {
   return {
     record: (entry: AuditEntry) => void entries.push({ entry, call }),
@@ -30,7 +31,7 @@ export function transactionOn(
     deleteWorkspace: (id) => policy.deleteWorkspace(client, id),
     workspaces: (page) => policy.selectWorkspaces(client, page),
 
-    changePolicy: () => policy.raisePolicy(client),
+    changePolicy: () => policy.raisePolicy(client).then(onPolicyRaised),
     role: (name) => policy.selectRole(client, name),
     putRole: (name, grants) => policy.upsertRole(client, newId(), name, grants),
     deleteRole: (name) => policy.deleteRole(client, name),
