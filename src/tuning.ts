@@ -1,3 +1,5 @@
+import { JUDGEMENT_MS_MAX } from './core/calls.ts'
+
 /** What waits, and how much may wait: an operator has no use for these, tests do. */
 export interface Tuning {
   sweepEveryMs: number
@@ -52,6 +54,6 @@ export const TUNING: Tuning = {
   leaseLanes: 2,
   leaseLineMax: 4096,
   leaseBatchMax: 256,
-  judgementMsMax: 500,
+  judgementMsMax: JUDGEMENT_MS_MAX,
   settleEveryMs: 1_000,
 }

@@ -183,15 +183,40 @@ export function revealsIn(tree: ts.SourceFile): number[] {
   return found
 }
 
-/** Every export of the service has a doc comment. */
+/** Every export of the service and of its providers has a doc comment. */
 export const documented: Rule = ({ path, tree }, complain) => {
-  if (!path.startsWith('src/')) return
+  if (!ships(path)) return
   for (const node of tree.statements) {
     const exported =
       ts.canHaveModifiers(node) &&
       ts.getModifiers(node)?.some((modifier) => modifier.kind === ts.SyntaxKind.ExportKeyword)
     if (exported && ts.getJSDocCommentsAndTags(node).length === 0) {
       complain(node.getStart(), 'exports without a doc comment')
+    }
+  }
+}
+
+/** A number that a module names is written like one: `COPIES_MAX`, not `copiesMax`. */
+export const numbers: Rule = ({ path, tree }, complain) => {
+  if (!ships(path)) return
+  for (const node of tree.statements) {
+    if (!ts.isVariableStatement(node) || !(node.declarationList.flags & ts.NodeFlags.Const)) continue
+    for (const { name, initializer } of node.declarationList.declarations) {
+      const isNumber = initializer !== undefined && ts.isNumericLiteral(initializer)
+      if (isNumber && !/^[A-Z][A-Z0-9_]*$/.test(name.getText())) {
+        complain(name.getStart(), `names the number ${name.getText()}`)
+      }
+    }
+  }
+}
+
+/** A page that is named is one of `pages`, by the end of its path: who reads on must find it. */
+export function onlyPages(pages: readonly string[]): Rule {
+  return ({ text }, complain) => {
+    for (const { 0: named, index } of text.matchAll(/[\w./-]*\w\.md\b/g)) {
+      const page = `/${named.replace(/^(\.\.?\/)+/, '')}`
+      if (named.startsWith('//') || pages.some((each) => `/${each}`.endsWith(page))) continue
+      complain(index, `names ${named}, which is not here`)
     }
   }
 }

@@ -9,7 +9,7 @@ import type { Sealer } from './sealer.ts'
 import { Secret } from './secret.ts'
 import { storeProblem } from './store-problems.ts'
 import type { StoreSet } from './store-set.ts'
-import { LOCAL } from './store-set.ts'
+import { LOCAL, StoreNotHere } from './store-set.ts'
 
 /** A value as it was read from its copy. */
 export interface ReadValue {
@@ -68,15 +68,21 @@ export class Copies {
       try {
         return await this.#get(other, other.ref, call, by)
       } catch (again) {
-        throw storeProblem(other.store, again)
+        throw other.isSource ? storeProblem(copy.store, error) : storeProblem(other.store, again)
       }
     }
   }
 
   // It may have been moved since the pointer was read: the pointer is read once more before a fault is told. And until a
-  // store migration is finalized the source has the same value: who moves to a store that dies loses nothing.
-  async #elsewhere(copy: Copy, error: unknown, { deadlineAt }: Call): Promise<Copy | undefined> {
-    if (!(error instanceof StoreError) || performance.now() >= deadlineAt) return undefined
+  // store migration is finalized the source has the same value: who moves to a store that dies, or that this process
+  // does not have yet, loses nothing.
+  async #elsewhere(
+    copy: Copy,
+    error: unknown,
+    { deadlineAt }: Call,
+  ): Promise<(Copy & { isSource: boolean }) | undefined> {
+    const ofStore = error instanceof StoreError || error instanceof StoreNotHere
+    if (!ofStore || performance.now() >= deadlineAt) return undefined
     return this.#ledger.otherCopy(copy, deadlineAt)
   }
 

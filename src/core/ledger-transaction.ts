@@ -34,6 +34,7 @@ import type {
   RelocationState,
   Route,
   Stay,
+  StayCount,
 } from './relocation.ts'
 
 /** What one transaction may do. Events that it records are chained and committed with it. */
@@ -59,7 +60,7 @@ export interface LedgerTransaction {
   putIdentity(name: string, roles: string[]): Promise<{ identity: Identity; created: boolean } | undefined>
   deleteIdentity(id: string): Promise<void>
   identities(page: PageRequest): Promise<Page<Identity>>
-  /** The grants of every identity's roles taken together. */
+  /** The grants of all roles of one identity. */
   grantsOf(identityId: string): Promise<Grant[]>
   /** How many identities hold `admin:*`. */
   administrators(): Promise<number>
@@ -179,6 +180,8 @@ export interface LedgerTransaction {
   /** Sets it running again, in a direction; what had failed is forgotten. @returns whether no other runs */
   runRelocation(id: string, heading: Heading): Promise<boolean>
   endRelocation(id: string, state: RelocationState): Promise<void>
+  /** Of all copies that were not moved. */
+  stayCounts(id: string): Promise<StayCount[]>
   /** Keeps why copies stay, and counts them. @returns those that were not known yet */
   recordStays(id: string, stays: readonly (Stay & { copyId: string; failed: boolean })[]): Promise<Stay[]>
   countThrottled(id: string, times: number): Promise<void>
@@ -223,7 +226,6 @@ export interface JudgeAsk {
 /** The code that refuses, or until when the lease may last. */
 export interface Judgement {
   code?: ProblemCode | undefined
-  credentialId?: string | undefined
   expiresAt?: Date | undefined
 }
 

@@ -4,7 +4,7 @@ import type { Secret } from './secret.ts'
 
 /** Who asks a store, and until when the answer is of use. */
 export interface StoreCall {
-  /** Whose share of the store's concurrency is used: an identity's id, or what works by itself. */
+  /** Whose share of the store's concurrency is used: an identity's name, or what works by itself. */
   caller: string
   /** On the clock of `performance.now()`, in milliseconds. */
   deadlineAt: number

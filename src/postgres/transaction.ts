@@ -21,6 +21,7 @@ export function transactionOn(
   call: Call,
   entries: Entry[],
   newId: () => string,
+  onPolicyRaised: () => void,
 ): LedgerTransaction {
   return {
     record: (entry: AuditEntry) => void entries.push({ entry, call }),
@@ -30,7 +31,7 @@ export function transactionOn(
     deleteWorkspace: (id) => policy.deleteWorkspace(client, id),
     workspaces: (page) => policy.selectWorkspaces(client, page),
 
-    changePolicy: () => policy.raisePolicy(client),
+    changePolicy: () => policy.raisePolicy(client).then(onPolicyRaised),
     role: (name) => policy.selectRole(client, name),
     putRole: (name, grants) => policy.upsertRole(client, newId(), name, grants),
     deleteRole: (name) => policy.deleteRole(client, name),
@@ -97,12 +98,21 @@ export function transactionOn(
     latestRelocation: () => relocations.selectLatestRelocation(client),
     runRelocation: (id, heading) => relocations.runRelocation(client, id, heading),
     endRelocation: (id, state) => relocations.endRelocation(client, id, state),
+    stayCounts: (id) => relocations.countCodes(client, id),
     recordStays: (id, stays) => relocations.insertStays(client, id, stays),
     countThrottled: (id, times) => relocations.countThrottled(client, id, times),
     claimCopies: (relocation, claiming) => moves.claimCopies(client, relocation, claiming),
     releaseClaims: (pendingIds) => moves.releaseClaims(client, pendingIds),
-    switchCopies: (relocation, carried) => moves.switchCopies(client, relocation, carried),
-    pointBack: (relocation, limit) => moves.pointBack(client, relocation, limit),
+    switchCopies: async (relocation, carried) => {
+      const switched = await moves.switchCopies(client, relocation, carried)
+      await relocations.countMoved(client, relocation, switched.length)
+      return switched
+    },
+    pointBack: async (relocation, limit) => {
+      const pointed = await moves.pointBack(client, relocation, limit)
+      await relocations.countMoved(client, relocation, pointed)
+      return pointed
+    },
     dropSources: (id, limit) => moves.dropSources(client, id, limit),
     countToMove: (relocation) => moves.countToMove(client, relocation),
     noteStanding: (relocation) => moves.noteStanding(client, relocation),

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { eventsIn } from '../vault.ts'
+import { StoreError } from '../../src/core/secret-store.ts'
+import { eventually, eventsIn } from '../vault.ts'
 import { leaseLoop, movingHouse, unknownRefs } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
@@ -220,3 +221,56 @@ t.test(
     for (const { row } of rows) t.notMatch(row, /"\\"marked|[0-9a-f]{64}/)
   },
 )
+
+t.test('every end is told for good: copies over and back, how long, why some stay', async (t) => {
+  const house = await movingHouse(t, { team: { valueBytesMax: 10 } })
+  await house.fill('local', 'a', 'b', 'c', 'much-too-long-for-it')
+  const ends = async () =>
+    (await eventsIn(house.ground, `action = 'store-migration:end'`)).map(({ detail }) => JSON.parse(detail!))
+  const underWay = async () => {
+    house.team.trouble.onCall = (call) => {
+      if (call === 'put') throw new StoreError('throttled', 'in the test')
+    }
+    const run = await house.start('local', 'team-vault')
+    const working = house.work()
+    t.ok(await eventually(async () => (await house.read(run)).throttled > 0))
+    await house.ground.sql(
+      `update store_migrations set running_since = running_since - interval '100 seconds' where state = 'running'`,
+    )
+    return { run, working }
+  }
+  const { run, working } = await underWay()
+  t.ok((await house.read(run)).overSeconds! >= 100, 'while it runs')
+  await house.cancel(run)
+  await working
+  house.team.trouble.onCall = undefined
+  await house.ground.sql("update store_migrations set running_since = running_since - interval '1 hour'")
+  await house.resume(run)
+  await house.work()
+  const done = await house.read(run)
+  t.match(done, { state: 'done', moved: 3, movedOver: 3, movedBack: 0 })
+  t.ok(done.overSeconds! >= 100 && done.overSeconds! < 1000, 'the hour between is not counted')
+
+  await house.update('a', '"a two"')
+  await house.rollback(run)
+  await house.work()
+  const back = await house.read(run)
+  t.match(back, { state: 'rolled_back', moved: 0, movedOver: 3, movedBack: 4, overSeconds: done.overSeconds })
+  const told = { store_migration: run.id, from: 'local', to: 'team-vault', total: 4 }
+  const [cancelled, moved, undone] = await ends()
+  t.match(cancelled, { ...told, state: 'cancelled', heading: 'over', moved: 0 })
+  t.ok(cancelled.throttled > 0 && cancelled.duration_seconds >= 100)
+  t.match(moved, { ...told, state: 'done', moved: 3, skipped: 1, throttled: cancelled.throttled })
+  t.same([moved.failed_codes, moved.skipped_codes], [{}, { too_large: 1 }])
+  t.equal(moved.rate_per_second, Math.round(30 / done.overSeconds!) / 10)
+  t.match(undone, { ...told, state: 'rolled_back', heading: 'back', moved_over: 3, rollback: { moved: 4 } })
+  t.equal(undone.duration_seconds, moved.duration_seconds)
+
+  const second = await underWay()
+  await house.rollback(second.run)
+  await second.working
+  const [stopped, ...more] = (await ends()).slice(3)
+  t.match(stopped, { store_migration: second.run.id, state: 'cancelled', heading: 'over' })
+  t.ok(stopped.duration_seconds >= 100)
+  t.match(more, [{ store_migration: second.run.id, state: 'rolled_back', heading: 'back' }])
+})
