@@ -139,7 +139,11 @@ t.test('a store that hangs, and one that is not configured here, hold up no othe
     [{ store: 'gone', reason: 'not configured here' }],
   )
   team.trouble.onCall = undefined
-  t.match((await all.sweep.run()).external, { deleted: 1, failed: 0 }, 'who knows it need not wait for a grace')
+  t.match(
+    (await all.sweep.run()).external,
+    { deleted: 1, failed: 0 },
+    'who knows it need not wait for a grace',
+  )
   t.equal(gone.kept.size, 0)
 })
 
@@ -206,7 +210,7 @@ t.test(
     await create('orders')
     await remove('orders', true)
     await age(ground)
-    const taken = await vault.ledger.transaction(vault.call(), undefined, (tx) => 
+    const taken = await vault.ledger.transaction(vault.call(), undefined, (tx) =>
       tx.takeDropped('team-vault', 60, 10),
     )
     t.equal(taken.length, 1)
