@@ -92,12 +92,13 @@ export interface LedgerTransaction {
   /** Names an external copy as `pending`, before its store is asked to keep it. */
   nameCopy(copy: NamedCopy): Promise<void>
   /**
-   * Makes `version` current with its only copy, keeps the newest `versionsKept`, and erases what falls out.
+   * Makes `version` current with its only copy, keeps the newest `versionsKept`, and erases what falls out. Of the sources
+   * of an unfinished store migration it keeps the newest `sourcesKept`.
    *
    * @throws SealingKeyChanged where it is sealed under another key than the sealing key; VaultError `unavailable` where
    *   the copy that was named is no longer pending.
    */
-  insertVersion(version: NewVersion, versionsKept: number): Promise<void>
+  insertVersion(version: NewVersion, versionsKept: number, sourcesKept: number): Promise<void>
   versions(credentialId: string, page: PageRequest): Promise<Page<Version>>
   dropVersion(credentialId: string, version: number): Promise<boolean>
 

@@ -166,6 +166,7 @@ async function demandRunning(client: Client, { id, heading }: Relocation, moved:
   if (!rowCount) throw new RelocationEnded()
 }
 
+// A version whose copy is no longer kept at the target has nothing standing in its place; it is kept again.
 const POINT_BACK = `
 with s as (
   select k.id, k.credential_id, k.version from copies k
@@ -179,12 +180,15 @@ dropped as (
   update copies n set state = 'dropped', dropped_at = now(), token = null, key_id = null
   from standing where n.id = standing.id
 ),
+becoming as (
+  select s.id, case when b.id is not null then b.state when v.version is not null then 'kept' end as state
+  from s left join standing b using (credential_id, version) left join versions v using (credential_id, version)
+),
 back as (
   update copies k set state = coalesce(b.state, 'dropped'), migration_id = null,
     dropped_at = case when b.state is null then now() end,
     token = case when b.state is not null then k.token end, key_id = case when b.state is not null then k.key_id end
-  from s left join standing b on b.credential_id = s.credential_id and b.version = s.version
-  where k.id = s.id
+  from becoming b where k.id = b.id
   returning k.id
 ),
 pointed as (
@@ -206,14 +210,29 @@ export async function pointBack(client: Client, relocation: Relocation, limit: n
   return rows[0].pointed
 }
 
-/** Drops the next sources: their tokens are gone at once, what lies outside is the sweep's. @returns how many */
+/**
+ * Drops the next sources: their tokens are gone at once, what lies outside is the sweep's. A version that only its source
+ * was left of goes with it.
+ *
+ * @returns how many
+ */
 export async function dropSources(client: Client, id: string, limit: number): Promise<number> {
-  const { rowCount } = await client.query(
-    `update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null where id in (
-       select id from copies where migration_id = $1 and state = 'source' order by id limit $2 for update skip locked)`,
+  const { rows } = await client.query(
+    `with gone as (
+       update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null where id in (
+         select id from copies where migration_id = $1 and state = 'source' order by id limit $2
+         for update skip locked)
+       returning credential_id, version
+     ),
+     forgotten as (
+       delete from versions v using gone where v.credential_id = gone.credential_id and v.version = gone.version
+         and not exists (select from copies k where k.credential_id = v.credential_id and k.version = v.version
+           and k.state in ('current', 'kept'))
+     )
+     select count(*) as dropped from gone`,
     [id, limit],
   )
-  return rowCount ?? 0
+  return rows[0].dropped
 }
 
 /** How many copies are still to move as it is heading, but for those that stay; claims of others count too. */

@@ -58,7 +58,8 @@ export function transactionOn(
     restoreCredential: (id) => credentials.restoreCredential(client, id),
     copy: (credentialId, version) => copies.selectCopy(client, credentialId, version),
     nameCopy: (copy) => copies.insertPending(client, copy),
-    insertVersion: (row, versionsKept) => copies.insertVersion(client, row, versionsKept),
+    insertVersion: (row, versionsKept, sourcesKept) =>
+      copies.insertVersion(client, row, versionsKept, sourcesKept),
     versions: (credentialId, page) => copies.selectVersions(client, credentialId, page),
     dropVersion: (credentialId, version) => copies.dropVersion(client, credentialId, version),
 

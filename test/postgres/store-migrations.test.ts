@@ -112,6 +112,33 @@ t.test('what does not fit the target stays, and a run with such copies is done',
   t.same(await house.whereabouts(), ['much-too-long-for-it@1 local current', 'tiny@1 local current'])
 })
 
+t.test('a target that keeps fewer versions takes none away from a rollback', async (t) => {
+  const house = await movingHouse(t, { team: { seen: { versionsKept: 2 } }, tuning: { versionsKept: 4 } })
+  const { vault, worker, ground } = house
+  const told = async (name: string) =>
+    (await vault.values.versions(vault.call(), worker.caller, 'acme', name, { limit: 9 })).items.map(
+      ({ version, store }) => `${version} ${store}`,
+    )
+  await house.fill('local', 'a')
+  for (const version of [2, 3, 4]) await house.update('a', `"a ${version}"`)
+  const done = await house.migrate('local', 'team-vault')
+  t.match(done, { state: 'done', moved: 4, skipped: 0 })
+  await house.update('a', '"a 5"')
+  t.same(await told('a'), ['5 team-vault', '4 team-vault'], 'as everywhere there')
+  await t.rejects(house.value('a', 2), { code: 'version_gone' })
+  t.match(await house.rollback(done), { state: 'rolled_back', moved: 0 })
+  t.same(await told('a'), ['5 local', '4 local', '3 local', '2 local'])
+  t.same([await house.value('a', 2), await house.value('a')], ['"a 2"', '"a 5"'])
+
+  const again = await house.migrate('local', 'team-vault')
+  await house.update('a', '"a 6"')
+  await house.finalize(again)
+  t.same(await told('a'), ['6 team-vault', '5 team-vault'])
+  t.equal((await ground.sql('select from versions')).length, 2, 'what is gone with its source is forgotten')
+  await house.sweepTwice()
+  t.same(await unknownRefs(house, house.team), [])
+})
+
 t.test('links and members of another unfinished store migration stay, and the run says so', async (t) => {
   const house = await movingHouse(t, { team: { links: { acme: ['apps/acme/'] } } })
   house.team.kept.set('apps/acme/db', 'linked')
