@@ -22,33 +22,43 @@ const COLUMNS = `m.id, m.state, m.heading, m.from_store as "from", m.to_store as
   m.finished_at as "finishedAt", ${stays(true)} as failures, ${stays(false)} as stays`
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+const NIL_ID = '00000000-0000-0000-0000-000000000000'
 const UNIQUE_RUNNING = 'store_migrations_running'
 
-// What a Fernet token holds besides the value: version, time, IV, HMAC, half a block of padding, and the line with its
-// place: two ids, three slashes and the line break beside the workspace's name and the version's number.
-const TOKEN_OVERHEAD = 1 + 8 + 16 + 32 + 8 + 2 * 36 + 4
-const VALUE_BYTES = `octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD} - octet_length(w.name) - length(k.version::text)`
+// A Fernet token holds version, time, IV and HMAC beside whole blocks of 16 bytes; base64 adds two bytes at most. In the
+// blocks are the line with the value's place (two ids, three slashes and the line break beside the workspace's name and the
+// version's number), the value, and 1 to 16 bytes of padding. So how long a value is at least is known, and no more.
+const BLOCKS = `(octet_length(k.token) * 3 / 4 - ${1 + 8 + 16 + 32}) / 16 * 16`
+const LINE = `(${2 * 36 + 4} + octet_length(w.name) + length(k.version::text))`
+const VALUE_BYTES = `${BLOCKS} - 8 - ${LINE}`
+const VALUE_BYTES_MIN = `${BLOCKS} - 16 - ${LINE}`
 
 /** Readable copies `k` of credentials `c` in workspaces `w` that lie where the route begins; `$1` and `$2` are its own. */
 export const ON_ROUTE = `k.store = $1 and k.state in ('current', 'kept') and ($2::text[] is null or w.name = any ($2))`
 
-/** Counts what the route would move, and what would stay. */
+/** Counts what the route would move, and what would stay. What an unfinished one of the same route has begun, that one moves. */
 export async function planRelocation(
   client: Client,
   route: Route,
   bytesMax: number,
 ): Promise<RelocationPlan> {
   const { rows } = await client.query(
-    `select workspace, connector, reason, count(*) as copies, sum(bytes)::bigint as bytes from (
+    `with own as (
+       select id from store_migrations where from_store = $1 and to_store = $4
+         and state in ('running', 'failed', 'cancelled') and (workspaces is null) = ($2::text[] is null)
+         and coalesce(workspaces @> $2 and workspaces <@ $2, true) order by id desc limit 1
+     )
+     select workspace, connector, reason, count(*) as copies, sum(bytes)::bigint as bytes from (
        select w.name as workspace, c.connector,
          case when k.token is not null then greatest(${VALUE_BYTES}, 2) end as bytes,
-         case when k.locator is not null then 'link' when m.migration_id is not null then 'other_migration'
-           when ${VALUE_BYTES} > $3 then 'too_large' end as reason
+         case when k.locator is not null then 'link'
+           when m.migration_id <> coalesce((select id from own), '${NIL_ID}') then 'other_migration'
+           when ${VALUE_BYTES_MIN} > $3 then 'too_large' end as reason
        from copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
          left join store_migration_members m on m.credential_id = c.id
        where ${ON_ROUTE}
      ) k group by workspace, connector, reason order by workspace, connector`,
-    [route.from, route.workspaces ?? null, bytesMax],
+    [route.from, route.workspaces ?? null, bytesMax, route.to],
   )
   const moving = rows.filter((row) => row.reason === null)
   const groups: PlannedGroup[] = moving.map(({ workspace, connector, copies, bytes }) => ({
