@@ -29,11 +29,11 @@ import type {
   Claim,
   Claiming,
   Heading,
+  NotedStay,
   Relocation,
   RelocationPlan,
   RelocationState,
   Route,
-  Stay,
 } from './relocation.ts'
 
 /** What one transaction may do. Events that it records are chained and committed with it. */
@@ -178,7 +178,7 @@ export interface LedgerTransaction {
   runRelocation(id: string, heading: Heading): Promise<boolean>
   endRelocation(id: string, state: RelocationState): Promise<void>
   /** Keeps why copies stay, and counts them. @returns those that were not known yet */
-  recordStays(id: string, stays: readonly (Stay & { copyId: string; failed: boolean })[]): Promise<Stay[]>
+  recordStays(id: string, stays: readonly NotedStay[]): Promise<NotedStay[]>
   countThrottled(id: string, times: number): Promise<void>
   /** Takes the next copies that are to move, names for each the copy that is to replace it, and counts on. */
   claimCopies(relocation: Relocation, claiming: Claiming): Promise<Claim[]>

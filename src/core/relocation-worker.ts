@@ -1,11 +1,12 @@
 import type { AuditEntry } from './audit.ts'
 import type { Call } from './calls.ts'
 import { ownCall } from './calls.ts'
+import type { ProblemCode } from './errors.ts'
 import type { Ledger } from './ledger.ts'
 import { SealingKeyChanged } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Carrier, CarryOutcome } from './relocation-carrier.ts'
-import type { Claim, Claiming, Relocation } from './relocation.ts'
+import type { Claim, Claiming, NotedStay, Relocation } from './relocation.ts'
 import { RelocationEnded } from './relocation.ts'
 
 /** How a process works on store migrations. */
@@ -242,28 +243,21 @@ async function recordStays(
   outcomes: readonly CarryOutcome[],
 ): Promise<void> {
   if (outcomes.length === 0) return
-  const stays = outcomes.map(({ claim, result }) => {
+  const stays = outcomes.map(({ claim, result }): NotedStay => {
     const { copy, workspace, credential } = claim
+    const { credentialId, version } = copy
     const reason =
       'stays' in result ? result : { stays: 'later' in result ? result.later : 'internal', failed: true }
-    return {
-      copyId: copy.id,
-      workspace,
-      credential,
-      version: copy.version,
-      code: reason.stays as never,
-      failed: reason.failed,
-    }
+    const { stays: code, failed } = reason
+    return { credentialId, workspace, credential, version, code, failed }
   })
-  const failed = new Set(stays.filter((stay) => stay.failed).map(({ copyId }) => copyId))
-  await tx.recordStays(relocation.id, stays)
-  for (const { copyId, workspace, credential, version, code } of stays) {
-    if (!failed.has(copyId)) continue
-    const detail = JSON.stringify({ store_migration: relocation.id })
+  const detail = JSON.stringify({ store_migration: relocation.id })
+  for (const { failed, code, workspace, credential, version } of await tx.recordStays(relocation.id, stays)) {
+    if (!failed) continue
     tx.record({
       action: 'store-migration:move',
       outcome: 'failed',
-      code,
+      code: code as ProblemCode,
       workspace,
       credential,
       version,

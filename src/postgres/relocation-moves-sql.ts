@@ -11,14 +11,18 @@ const JOINED = `copies k join credentials c on c.id = k.credential_id join works
 
 // Moving over: what lies where the route begins. Moving back the long way: what its credentials have got at the target
 // since, for which there is no source to point back at.
+const NOT_STAYING = `not exists (select from store_migration_stays s where s.migration_id = $3
+    and s.credential_id = k.credential_id and s.version = k.version)`
 const TO_MOVE = {
-  over: `${ON_ROUTE} and k.locator is null and coalesce(m.migration_id = $3, true)
-    and not exists (select from store_migration_stays s where s.migration_id = $3 and s.copy_id = k.id)`,
-  back: `${ON_ROUTE} and k.locator is null and m.migration_id = $3
-    and not exists (select from store_migration_stays s where s.migration_id = $3 and s.copy_id = k.id)
+  over: `${ON_ROUTE} and k.locator is null and coalesce(m.migration_id = $3, true) and ${NOT_STAYING}`,
+  back: `${ON_ROUTE} and k.locator is null and m.migration_id = $3 and ${NOT_STAYING}
     and not exists (select from copies s where s.credential_id = k.credential_id and s.version = k.version
       and s.state = 'source' and s.migration_id = $3)`,
 }
+
+// Of a pending copy `p`: it is the claim of somebody who may still be at work.
+const CLAIMED = (migrationId: string, seconds: string): string =>
+  `p.state = 'pending' and p.migration_id = ${migrationId} and p.named_at > now() - make_interval(secs => ${seconds})`
 
 const NIL_ID = '00000000-0000-0000-0000-000000000000'
 
@@ -45,8 +49,8 @@ export async function claimCopies(
         ${OUTSIDE} as outside, w.name as workspace, c.name as credential
       from ${JOINED}
       where ${TO_MOVE[heading]} and k.id > $6 and not exists (
-        select from copies p where p.credential_id = k.credential_id and p.version = k.version and p.state = 'pending'
-          and p.migration_id = $3 and p.named_at > now() - make_interval(secs => $4))
+        select from copies p where p.credential_id = k.credential_id and p.version = k.version
+          and ${CLAIMED('$3', '$4')})
       order by k.id limit $5 for update of k skip locked for key share of c skip locked`,
     values: [...routeValues(relocation), claimSeconds, limit, after],
   })
@@ -56,10 +60,14 @@ export async function claimCopies(
     return { copy: copyOf(row), workspace, credential, pending: name(workspace) }
   })
   await settleHome(client)
-  await client.query(
+  // Looked at again now that they are held: somebody may have claimed one and let go of it since the look began.
+  const named = await client.query(
     `insert into copies (id, credential_id, version, store, ref, state, migration_id)
-     select p.id, p.credential_id, p.version, $5, p.ref, 'pending', $6
-     from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[]) as p (id, credential_id, version, ref)`,
+     select n.id, n.credential_id, n.version, $5, n.ref, 'pending', $6
+     from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[]) as n (id, credential_id, version, ref)
+     where not exists (select from copies p where p.credential_id = n.credential_id and p.version = n.version
+       and ${CLAIMED('$6', '$7')})
+     returning id`,
     [
       claims.map(({ pending }) => pending.id),
       claims.map(({ copy }) => copy.credentialId),
@@ -67,9 +75,11 @@ export async function claimCopies(
       claims.map(({ pending }) => pending.ref ?? null),
       routeOf(relocation).to,
       relocation.id,
+      claimSeconds,
     ],
   )
-  return claims
+  const ids = new Set(named.rows.map(({ id }) => id))
+  return claims.filter(({ pending }) => ids.has(pending.id))
 }
 
 /** The pending copies are no longer needed. */
@@ -116,8 +126,9 @@ export async function switchCopies(
   carried: readonly Carried[],
 ): Promise<string[]> {
   const { from, to } = routeOf(relocation)
-  const sealedUnder = carried.find(({ sealed }) => sealed)?.sealed?.keyId
-  if (sealedUnder !== undefined) await demandSealingKey(client, sealedUnder)
+  // Each of them: while they were carried the sealing key may have become another, and even the same again.
+  for (const keyId of new Set(carried.flatMap(({ sealed }) => sealed?.keyId ?? [])))
+    await demandSealingKey(client, keyId)
   const oldIds = carried.map(({ copyId }) => copyId)
   const held = await holdCredentials(client, oldIds)
   const { rows } = await client.query({
@@ -254,11 +265,11 @@ export async function countToMove(client: Client, relocation: Relocation): Promi
 export async function noteStanding(client: Client, relocation: Relocation): Promise<void> {
   await client.query(
     `with others as (
-       insert into store_migration_stays (migration_id, copy_id, workspace, credential, version, code, failed)
-       select $3, k.id, w.name, c.name, k.version,
+       insert into store_migration_stays (migration_id, credential_id, workspace, credential, version, code, failed)
+       select $3, c.id, w.name, c.name, k.version,
          case when k.locator is null then 'other_migration' else 'link' end, false
        from ${JOINED} where ${ON_ROUTE} and (k.locator is not null or m.migration_id <> $3)
-       on conflict do nothing returning copy_id
+       on conflict do nothing returning credential_id
      )
      update store_migrations set skipped = skipped + (select count(*) from others) where id = $3`,
     routeValues(relocation),

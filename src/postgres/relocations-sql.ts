@@ -1,12 +1,12 @@
 import type { Page, PageRequest } from '../core/calls.ts'
 import type {
   Heading,
+  NotedStay,
   PlannedGroup,
   Relocation,
   RelocationPlan,
   RelocationState,
   Route,
-  Stay,
 } from '../core/relocation.ts'
 import type { Client } from './connections.ts'
 import { pageOf } from './pages.ts'
@@ -14,7 +14,7 @@ import { pageOf } from './pages.ts'
 const stays = (failed: boolean): string => `array(
     select jsonb_build_object('workspace', s.workspace, 'credential', s.credential, 'version', s.version, 'code', s.code)
     from store_migration_stays s where s.migration_id = m.id and s.failed = ${failed}
-    order by s.noted_at, s.copy_id limit 100
+    order by s.noted_at, s.credential_id, s.version limit 100
   )`
 
 const COLUMNS = `m.id, m.state, m.heading, m.from_store as "from", m.to_store as "to", m.workspaces, m.total, m.moved,
@@ -179,15 +179,15 @@ export async function endRelocation(client: Client, id: string, state: Relocatio
 export async function insertStays(
   client: Client,
   id: string,
-  stays: readonly (Stay & { copyId: string; failed: boolean })[],
-): Promise<Stay[]> {
-  const { rows } = await client.query(
-    `insert into store_migration_stays (migration_id, copy_id, workspace, credential, version, code, failed)
+  stays: readonly NotedStay[],
+): Promise<NotedStay[]> {
+  const { rows } = await client.query<NotedStay>(
+    `insert into store_migration_stays (migration_id, credential_id, workspace, credential, version, code, failed)
      select $1, * from unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::boolean[])
-     on conflict do nothing returning workspace, credential, version, code, failed`,
+     on conflict do nothing returning credential_id as "credentialId", workspace, credential, version, code, failed`,
     [
       id,
-      stays.map((stay) => stay.copyId),
+      stays.map((stay) => stay.credentialId),
       stays.map((stay) => stay.workspace),
       stays.map((stay) => stay.credential),
       stays.map((stay) => stay.version),
@@ -200,7 +200,7 @@ export async function insertStays(
     'update store_migrations set failed = failed + $2, skipped = skipped + $3 where id = $1',
     [id, failed, rows.length - failed],
   )
-  return rows.map(({ workspace, credential, version, code }) => ({ workspace, credential, version, code }))
+  return rows
 }
 
 /** Counts how often a store asked for patience, while it runs. */
