@@ -39,6 +39,8 @@ import type {
 /** What one transaction may do. Events that it records are chained and committed with it. */
 export interface LedgerTransaction {
   record(entry: AuditEntry): void
+  /** Each of its statements may take so long, however short those of requests are cut. */
+  mayTake(ms: number): Promise<void>
 
   workspace(name: string): Promise<Workspace | undefined>
   putWorkspace(
@@ -196,8 +198,8 @@ export interface LedgerTransaction {
   pointBack(relocation: Relocation, limit: number): Promise<number>
   /** Drops the next sources. @returns how many */
   dropSources(id: string, limit: number): Promise<number>
-  /** How many copies are still to move, but for those that stay. */
-  countToMove(relocation: Relocation): Promise<number>
+  /** Whether any copy is still to move, but for those that stay; claims of others count too. */
+  anyToMove(relocation: Relocation): Promise<boolean>
   /** Keeps and counts what stays on the route: links, and copies whose credential is in another store migration. */
   noteStanding(relocation: Relocation): Promise<void>
 

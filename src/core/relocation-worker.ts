@@ -205,11 +205,14 @@ export class RelocationWorker {
   }
 
   /** @returns whether it has ended */
-  #finish({ id, heading }: Relocation): Promise<boolean> {
+  async #finish(running: Relocation): Promise<boolean> {
+    // Switches wait while the run is locked, and hold credentials meanwhile: only one that looks done is locked.
+    if (await this.#transaction((tx) => tx.anyToMove(running))) return false
     return this.#transaction(async (tx) => {
-      const relocation = await runsStill(tx, { id, heading })
+      const relocation = await runsStill(tx, running)
       if (!relocation) return true
-      if ((await tx.countToMove(relocation)) > 0) return false
+      if (await tx.anyToMove(relocation)) return false
+      const { id, heading } = relocation
       if (heading === 'over') await tx.noteStanding(relocation)
       // What failed on the way over stands in the report of a finalized one; its sources are dropped all the same.
       const failed = relocation.failed > 0 && heading !== 'closing'
@@ -220,7 +223,10 @@ export class RelocationWorker {
   }
 
   #transaction<T>(act: (tx: LedgerTransaction) => Promise<T>): Promise<T> {
-    return this.#ledger.transaction(call(), undefined, act)
+    return this.#ledger.transaction(call(), undefined, async (tx) => {
+      await tx.mayTake(STEP_MS)
+      return act(tx)
+    })
   }
 }
 

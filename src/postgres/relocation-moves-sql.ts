@@ -246,19 +246,21 @@ export async function dropSources(client: Client, id: string, limit: number): Pr
   return rows[0].dropped
 }
 
-/** How many copies are still to move as it is heading, but for those that stay; claims of others count too. */
-export async function countToMove(client: Client, relocation: Relocation): Promise<number> {
+/** Whether any copy is still to move as it is heading, but for those that stay; claims of others count too. */
+export async function anyToMove(client: Client, relocation: Relocation): Promise<boolean> {
   const { heading, id } = relocation
-  const sources = await client.query(
-    `select count(*) as sources from copies where migration_id = $1 and state = 'source'`,
-    [id],
-  )
-  if (heading === 'closing') return sources.rows[0].sources
-  const { rows } = await client.query(
-    `select count(*) as copies from ${JOINED} where ${TO_MOVE[heading]}`,
+  if (heading !== 'over') {
+    const sources = await client.query(
+      `select from copies where migration_id = $1 and state = 'source' limit 1`,
+      [id],
+    )
+    if (sources.rowCount || heading === 'closing') return sources.rowCount! > 0
+  }
+  const { rowCount } = await client.query(
+    `select from ${JOINED} where ${TO_MOVE[heading]} limit 1`,
     routeValues(relocation),
   )
-  return rows[0].copies + (heading === 'back' ? sources.rows[0].sources : 0)
+  return rowCount! > 0
 }
 
 /** Keeps and counts what stays on the route: links, and copies whose credential is in another store migration. */

@@ -24,6 +24,8 @@ export function transactionOn(
 ): LedgerTransaction {
   return {
     record: (entry: AuditEntry) => void entries.push({ entry, call }),
+    mayTake: async (ms) =>
+      void (await client.query("select set_config('statement_timeout', $1, true)", [String(ms)])),
 
     workspace: (name) => policy.selectWorkspace(client, name),
     putWorkspace: (name, defaultStore) => policy.upsertWorkspace(client, newId(), name, defaultStore),
@@ -104,7 +106,7 @@ export function transactionOn(
     switchCopies: (relocation, carried) => moves.switchCopies(client, relocation, carried),
     pointBack: (relocation, limit) => moves.pointBack(client, relocation, limit),
     dropSources: (id, limit) => moves.dropSources(client, id, limit),
-    countToMove: (relocation) => moves.countToMove(client, relocation),
+    anyToMove: (relocation) => moves.anyToMove(client, relocation),
     noteStanding: (relocation) => moves.noteStanding(client, relocation),
 
     storeCopies: () => copies.selectStoreCopies(client),

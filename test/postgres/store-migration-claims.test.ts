@@ -3,6 +3,7 @@ import { v7 } from 'uuid'
 import { StoreError } from '../../src/core/secret-store.ts'
 import type { Client } from '../../src/postgres/connections.ts'
 import { claimCopies } from '../../src/postgres/relocation-moves-sql.ts'
+import { anotherSession, sleep } from '../vault.ts'
 import { claimed, movingHouse, transaction, type House } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
@@ -95,6 +96,33 @@ t.test('copies that were sealed under two keys are not switched to', async (t) =
   )
   t.equal(await house.count('pending'), 2)
 })
+
+t.test(
+  'while others hold what is left, nobody waits for the run, and statements may take long',
+  async (t) => {
+    // Here a request's statement is cut after 0.6 s.
+    const house = await movingHouse(t, { tuning: { deadlineMs: 100 } })
+    await house.fill('local', 'a')
+    const run = await house.start('local', 'team-vault')
+    const session = await anotherSession(t, house.ground)
+    const [one] = await claimed(house, run)
+    await session.query('begin')
+    await session.query('select from store_migrations where id = $1 for update', [run.id])
+    const working = house.work()
+    await sleep(200)
+    const waiting = await house.ground.sql(
+      "select query from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    t.same(waiting, [], 'the run is not locked to see that it is not done')
+
+    await session.query('lock table copies')
+    await sleep(900)
+    await session.query('commit')
+    await transaction(house, (tx) => tx.releaseClaims([one!.pendingId]))
+    await working
+    t.match(await house.read(run), { state: 'done', moved: 1 })
+  },
+)
 
 /** A connection of its own, and what gives it back. */
 async function clientOf(t: Test, { vault }: House): Promise<[Client, () => void]> {
