@@ -182,6 +182,8 @@ export interface LedgerTransaction {
   /** Keeps why copies stay, and counts them. @returns those that were not known yet */
   recordStays(id: string, stays: readonly NotedStay[]): Promise<NotedStay[]>
   countThrottled(id: string, times: number): Promise<void>
+  /** Whether some process has got on with it within so long, or was asked for patience. */
+  hasProgressed(id: string, withinMs: number): Promise<boolean>
   /** Takes the next copies that are to move, names for each the copy that is to replace it, and counts on. */
   claimCopies(relocation: Relocation, claiming: Claiming): Promise<Claim[]>
   /** The pending copies are no longer needed: the sweep may have them. */
@@ -194,8 +196,12 @@ export interface LedgerTransaction {
    * @throws SealingKeyChanged
    */
   switchCopies(relocation: Relocation, carried: readonly Carried[]): Promise<string[]>
-  /** Points the next copies back at their sources. @returns how many */
-  pointBack(relocation: Relocation, limit: number): Promise<number>
+  /**
+   * Points the next copies back at their sources.
+   *
+   * @returns how many; 0 where others hold all that are left, undefined where none is left
+   */
+  pointBack(relocation: Relocation, limit: number): Promise<number | undefined>
   /** Drops the next sources. @returns how many */
   dropSources(id: string, limit: number): Promise<number>
   /** Whether any copy is still to move, but for those that stay; claims of others count too. */

@@ -37,6 +37,7 @@ export interface Store {
   readonly segment?: RegExp | undefined
   readonly versionsKept: number
   readonly valueBytesMax: number
+  readonly readsPerSecond: number | undefined
   readonly writesPerSecond: number | undefined
   put(ref: string, value: Secret, owner: CopyOwner, call: StoreCall): Promise<void>
   /** @returns the value, and whether it came from the cache. */

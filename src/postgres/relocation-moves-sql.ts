@@ -170,7 +170,7 @@ async function demandSealingKey(client: Client, keyId: string): Promise<void> {
 
 async function demandRunning(client: Client, { id, heading }: Relocation, moved: number): Promise<void> {
   const { rowCount } = await client.query(
-    `update store_migrations set moved = greatest(moved + $3::bigint, 0)
+    `update store_migrations set moved = greatest(moved + $3::bigint, 0), progressed_at = now()
      where id = $1 and state = 'running' and heading = $2`,
     [id, heading, moved],
   )
@@ -207,13 +207,21 @@ pointed as (
 )
 select count(*) as pointed from back`
 
-/** Points the next copies back at their sources, and drops what stood in their place. @returns how many */
-export async function pointBack(client: Client, relocation: Relocation, limit: number): Promise<number> {
+/**
+ * Points the next copies back at their sources, and drops what stood in their place.
+ *
+ * @returns how many; 0 where others hold all that are left, undefined where none is left
+ */
+export async function pointBack(
+  client: Client,
+  relocation: Relocation,
+  limit: number,
+): Promise<number | undefined> {
   const sources = await client.query(
     `select id from copies where migration_id = $1 and state = 'source' order by id limit $2`,
     [relocation.id, limit],
   )
-  if (sources.rows.length === 0) return 0
+  if (sources.rows.length === 0) return undefined
   const ids = sources.rows.map(({ id }) => id)
   const held = await holdCredentials(client, ids)
   const { rows } = await client.query(POINT_BACK, [ids, relocation.id, held, relocation.from])

@@ -147,7 +147,7 @@ export async function runRelocation(client: Client, id: string, heading: Heading
   await client.query('savepoint run')
   try {
     await client.query(
-      `update store_migrations set state = 'running', heading = $2, finished_at = null,
+      `update store_migrations set state = 'running', heading = $2, finished_at = null, progressed_at = now(),
          failed = case when $2 = 'closing' then failed else 0 end,
          skipped = case when $2 = 'closing' then skipped else 0 end
        where id = $1`,
@@ -206,9 +206,18 @@ export async function insertStays(
 /** Counts how often a store asked for patience, while it runs. */
 export async function countThrottled(client: Client, id: string, times: number): Promise<void> {
   await client.query(
-    `update store_migrations set throttled = throttled + $2 where id = $1 and state = 'running'`,
+    `update store_migrations set throttled = throttled + $2, progressed_at = now() where id = $1 and state = 'running'`,
     [id, times],
   )
+}
+
+/** Whether some process has got on with it within so long, or was asked for patience. */
+export async function hasProgressed(client: Client, id: string, withinMs: number): Promise<boolean> {
+  const { rowCount } = await client.query(
+    'select from store_migrations where id = $1 and progressed_at > now() - make_interval(secs => $2)',
+    [id, withinMs / 1000],
+  )
+  return rowCount! > 0
 }
 
 /** Null columns are left out. */

@@ -101,6 +101,7 @@ export function transactionOn(
     endRelocation: (id, state) => relocations.endRelocation(client, id, state),
     recordStays: (id, stays) => relocations.insertStays(client, id, stays),
     countThrottled: (id, times) => relocations.countThrottled(client, id, times),
+    hasProgressed: (id, withinMs) => relocations.hasProgressed(client, id, withinMs),
     claimCopies: (relocation, claiming) => moves.claimCopies(client, relocation, claiming),
     releaseClaims: (pendingIds) => moves.releaseClaims(client, pendingIds),
     switchCopies: (relocation, carried) => moves.switchCopies(client, relocation, carried),

@@ -112,6 +112,17 @@ t.test('what does not fit the target stays, and a run with such copies is done',
   t.same(await house.whereabouts(), ['much-too-long-for-it@1 local current', 'tiny@1 local current'])
 })
 
+t.test('what does not fit back has failed, for rolled back means that all is as before', async (t) => {
+  const house = await movingHouse(t, { team: { valueBytesMax: 10 } })
+  await house.fill('team-vault', 'a', 'b')
+  const done = await house.migrate('team-vault', 'local')
+  await house.update('a', '"much too long"')
+  const failed = await house.rollback(done)
+  t.match(failed, { state: 'failed', moved: 0, skipped: 0, failed: 1, stays: [] })
+  t.same(failed.failures, [{ workspace: 'acme', credential: 'a', version: 2, code: 'value_too_large' }])
+  t.same(await house.whereabouts(), ['a@1 team-vault kept', 'a@2 local current', 'b@1 team-vault current'])
+})
+
 t.test('a target that keeps fewer versions takes none away from a rollback', async (t) => {
   const house = await movingHouse(t, { team: { seen: { versionsKept: 2 } }, tuning: { versionsKept: 4 } })
   const { vault, worker, ground } = house
