@@ -5,11 +5,11 @@ import type {
   LinkedSecret,
   LinkReader,
   SecretStore,
-  StoreFault,
   StoreKind,
   StoreOptions,
 } from '../src/core/secret-store.ts'
-import { StoreError } from '../src/core/secret-store.ts'
+import { isRefUnder, StoreError } from '../src/core/secret-store.ts'
+import { isNamed, storeErrorOf } from './aws-faults.ts'
 
 /** What the stores file says of a store in AWS Secrets Manager. */
 export interface AwsSettings {
@@ -64,8 +64,6 @@ function configOf({ region, endpoint }: AwsSettings, { timeoutMs }: StoreOptions
   }
 }
 
-const UUID = '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
-const BELOW_PREFIX = new RegExp(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/${UUID}$`)
 const ANSWER_BYTES_MAX = 1024 * 1024
 const SCHEDULED = 'scheduled for deletion'
 
@@ -153,8 +151,7 @@ class AwsStore implements SecretStore, LinkReader {
   }
 
   #nameOf(ref: string): string {
-    const sound = ref.startsWith(`${this.#prefix}/`) && BELOW_PREFIX.test(ref.slice(this.#prefix.length + 1))
-    if (!sound) throw new StoreError('rejected', 'not a ref of this store')
+    if (!isRefUnder(this.#prefix, ref)) throw new StoreError('rejected', 'not a ref of this store')
     return ref
   }
 
@@ -239,54 +236,4 @@ function tagsOf(owner: CopyOwner): { Key: string; Value: string }[] {
     { Key: 'workspace', Value: shown(owner.workspace) },
     { Key: 'credential', Value: shown(owner.credential) },
   ]
-}
-
-const NAMES: Record<StoreFault, string> = {
-  not_found: 'ResourceNotFoundException',
-  // A key that is switched off or not granted is for its administrator, like a policy.
-  denied: `AccessDeniedException AccessDenied NotAuthorized OptInRequired MissingAuthenticationTokenException
-    MissingAuthenticationToken IncompleteSignatureException IncompleteSignature InvalidSignatureException
-    SignatureDoesNotMatch UnrecognizedClientException InvalidClientTokenId ExpiredTokenException ExpiredToken
-    RequestExpired InvalidIdentityTokenException InvalidIdentityToken CredentialsProviderError TokenProviderError
-    DecryptionFailure EncryptionFailure KMSAccessDeniedException KMSDisabledException KMSInvalidStateException`,
-  throttled: `ThrottlingException Throttling ThrottledException TooManyRequestsException RequestLimitExceeded
-    RequestThrottled RequestThrottledException SlowDown LimitExceededException`,
-  unavailable: `InternalServiceError InternalServiceErrorException InternalServerError InternalFailure
-    ServiceUnavailable ServiceUnavailableException RequestTimeout RequestTimeoutException TimeoutError AbortError
-    IDPCommunicationErrorException IDPCommunicationError`,
-  rejected: `InvalidParameterException InvalidRequestException ResourceExistsException ValidationException
-    ValidationError PreconditionNotMetException MalformedPolicyDocumentException PublicPolicyException
-    SerializationException UnknownOperationException KMSNotFoundException AnswerTooLong EndpointError`,
-}
-const FAULT_OF_NAME = new Map(
-  Object.entries(NAMES).flatMap(([fault, names]) =>
-    names.split(/\s+/).map((name) => [name, fault as StoreFault] as const),
-  ),
-)
-/** Node's own codes, such as ECONNREFUSED and ERR_TLS_CERT_ALTNAME_INVALID. */
-const NODE_CODE = /^[A-Z][A-Z0-9_]{2,63}$/
-
-function isNamed(error: unknown, name: string): boolean {
-  return error instanceof StoreError && error.message === name
-}
-
-function storeErrorOf(error: unknown): StoreError {
-  if (error instanceof StoreError) return error
-  const {
-    name,
-    code,
-    $metadata: about,
-  } = Object(error) as Record<'name' | 'code', unknown> & {
-    $metadata?: { httpStatusCode?: number; clockSkewCorrected?: boolean }
-  }
-  // The SDK has set its clock by this answer, so that the next try may well succeed.
-  if (about?.clockSkewCorrected === true) return new StoreError('unavailable', 'clock skew')
-  const fault = FAULT_OF_NAME.get(String(name))
-  if (fault !== undefined) return new StoreError(fault, String(name))
-  const status = about?.httpStatusCode
-  if (status === undefined) {
-    return new StoreError('unavailable', NODE_CODE.test(String(code)) ? String(code) : 'no answer')
-  }
-  const refused = status >= 300 && status < 500
-  return new StoreError(refused ? 'rejected' : 'unavailable', `status ${status} without a known name`)
 }

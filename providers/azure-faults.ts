@@ -1,6 +1,9 @@
 import type { StoreFault } from '../src/core/secret-store.ts'
 import { StoreError } from '../src/core/secret-store.ts'
 
+/** What a secret is while it is on its way into the recovery window. */
+export const BEING_DELETED = 'ObjectIsBeingDeleted'
+
 // The inner code where there is one, else the outer.
 const FAULTS: Record<string, StoreFault> = {
   '401 Unauthorized': 'denied',
@@ -14,9 +17,10 @@ const FAULTS: Record<string, StoreFault> = {
   '404 SecretNotFound': 'not_found',
   '400 BadParameter': 'rejected',
   '400 NotSupported': 'rejected',
-  '409 Conflict': 'unavailable',
-  '409 ObjectIsBeingDeleted': 'unavailable',
-  '409 ObjectIsBeingRecovered': 'unavailable',
+  // Worth repeating, and said by a vault that is well: nothing of it may count against the store.
+  '409 Conflict': 'throttled',
+  [`409 ${BEING_DELETED}`]: 'throttled',
+  '409 ObjectIsBeingRecovered': 'throttled',
   '409 ObjectIsDeletedButRecoverable': 'rejected',
   '429 Throttled': 'throttled',
 }

@@ -11,8 +11,8 @@ import type {
   StoreKind,
   StoreOptions,
 } from '../src/core/secret-store.ts'
-import { StoreError } from '../src/core/secret-store.ts'
-import { faultOf } from './azure-faults.ts'
+import { isRefUnder, StoreError } from '../src/core/secret-store.ts'
+import { BEING_DELETED, faultOf } from './azure-faults.ts'
 import { AzureLogin } from './azure-login.ts'
 import { AzureTransport } from './azure-transport.ts'
 
@@ -25,13 +25,14 @@ export interface AzureKeyVaultSettings {
 
 const NAME_LENGTH_MAX = 127
 const WORKSPACE_LENGTH_MAX = 63
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
-const SLUG = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
 
 // Names know letters, digits and `-` only, and take upper and lower case for the same: so `--` stands for `/`, no segment
 // holds it or has a `-` at an end to build it with, and upper case is refused, though a secret may be called so there.
 const SEGMENT = /^[a-z0-9]+(-[a-z0-9]+)*$/
 const SEPARATOR = '--'
+
+/** Of a call's time, for the wait until what is deleted can be purged: what is left is for the guard's own repeats. */
+const PURGE_SHARE = 0.25
 
 /** Azure Key Vault, by its secrets. */
 export const azureKeyVault: StoreKind<AzureKeyVaultSettings> = {
@@ -166,6 +167,7 @@ class AzureKeyVault implements SecretStore, LinkReader {
 
   async delete(ref: string, forGood = false): Promise<void> {
     const name = this.#nameOf(ref)
+    const untilMs = performance.now() + this.#timeoutMs * PURGE_SHARE
     await this.#within(async (options) => {
       let deleting = true
       try {
@@ -176,15 +178,18 @@ class AzureKeyVault implements SecretStore, LinkReader {
       } catch (error) {
         const { fault, detail } = faultOf(error)
         if (fault === 'not_found') deleting = false
-        else if (!forGood || detail !== 'ObjectIsBeingDeleted') throw error
+        else if (detail !== BEING_DELETED) throw error
       }
-      if (forGood) await this.#purge(name, deleting, options)
+      if (forGood) await this.#purge(name, deleting, untilMs, options)
     })
   }
 
-  /** What is on its way into the recovery window is waited for, until the call's time is up: the sweep then tries again. */
-  async #purge(name: string, deleting: boolean, options: CallOptions): Promise<void> {
-    for (let pauseMs = 50; ; pauseMs = Math.min(2 * pauseMs, 1000)) {
+  /**
+   * What is on its way into the recovery window takes Azure some seconds, in which the vault is well. So it is waited for
+   * only for so long that the call can still say so: who asks again later finds it there.
+   */
+  async #purge(name: string, deleting: boolean, untilMs: number, options: CallOptions): Promise<void> {
+    for (let pauseMs = 50; ; pauseMs *= 2) {
       try {
         const { properties } = await this.#client.getDeletedSecret(name, options)
         // With purge protection nobody can do more: Azure itself purges when the recovery window ends.
@@ -195,8 +200,9 @@ class AzureKeyVault implements SecretStore, LinkReader {
         const { fault, detail } = faultOf(error)
         if (detail === 'NotSupported') return
         if (fault === 'not_found' && !deleting) return
-        if (fault !== 'not_found' && detail !== 'ObjectIsBeingDeleted') throw error
+        if (fault !== 'not_found' && detail !== BEING_DELETED) throw error
       }
+      if (performance.now() + pauseMs > untilMs) throw new StoreError('throttled', BEING_DELETED)
       await sleep(pauseMs, undefined, { signal: options.abortSignal })
     }
   }
@@ -218,13 +224,8 @@ class AzureKeyVault implements SecretStore, LinkReader {
   }
 
   #nameOf(ref: string): string {
-    const [workspace, id, ...more] = ref.startsWith(`${this.#refPrefix}/`)
-      ? ref.slice(this.#refPrefix.length + 1).split('/')
-      : []
-    if (!workspace || !id || more.length > 0 || !SLUG.test(workspace) || !UUID.test(id)) {
-      throw new StoreError('rejected', 'not a ref of this store')
-    }
-    return [this.#prefix, workspace, id].join(SEPARATOR)
+    if (!isRefUnder(this.#refPrefix, ref)) throw new StoreError('rejected', 'not a ref of this store')
+    return ref.replaceAll('/', SEPARATOR)
   }
 
   /** Ends in time whatever the SDK does: it hands the signal to its requests, but not to all that a login waits for. */

@@ -2,14 +2,13 @@ import { Agent } from 'node:http'
 import { createRequire } from 'node:module'
 import type { Socket } from 'node:net'
 import type { v1 } from '@google-cloud/secret-manager'
-import type * as GaxModule from 'google-gax'
 import type { StoreFault } from '../src/core/secret-store.ts'
 import { StoreError } from '../src/core/secret-store.ts'
+import type { Gax } from './gcp-connections.ts'
+import { Connections } from './gcp-connections.ts'
 
 type Sdk = v1.SecretManagerServiceClient
-type Gax = typeof GaxModule
 type Stub = Awaited<ReturnType<Sdk['initialize']>>
-type ChannelCredentials = ReturnType<Gax['grpc']['credentials']['createInsecure']>
 
 /** What the SDK's call is given with its request: no retries of its own, and the time that is left. */
 export interface SdkOptions {
@@ -157,6 +156,9 @@ export class GcpClient {
       const stub = await sdk.initialize()
       return { sdk, stub }
     } catch {
+      // Whether a metadata server is there it asks once and remembers for the whole process: also a "no" of one that was
+      // only away.
+      this.#gax.googleAuthLibrary.gcpMetadata.resetIsAvailableCache()
       throw new StoreError('denied', 'NO_LOGIN')
     }
   }
@@ -169,49 +171,6 @@ export class GcpClient {
     if (says('Getting metadata from plugin failed')) return new StoreError('unavailable', 'LOGIN_FAILED')
     if (says('Received message larger than max')) return new StoreError('rejected', 'ANSWER_TOO_LARGE')
     return new StoreError((name && FAULT_OF[name]) || 'unavailable', name ?? 'NO_CODE')
-  }
-}
-
-/**
- * The connections of one client. gRPC bounds neither the TLS handshake nor the wait for HTTP/2's first frame, and keeps
- * a connection on which nothing comes any more: then every call waits in vain, and the process cannot end.
- */
-class Connections {
-  readonly #sockets = new Set<Socket>()
-  readonly #closing = new AbortController()
-
-  /** Ends what the login still asks for. */
-  get closed(): AbortSignal {
-    return this.#closing.signal
-  }
-
-  /** Has the connections that are made with these credentials known here. */
-  known(credentials: ChannelCredentials): ChannelCredentials {
-    const create = credentials._createSecureConnector.bind(credentials)
-    credentials._createSecureConnector = (...of) => {
-      const connector = create(...of)
-      const connect = connector.connect.bind(connector)
-      connector.connect = (socket) => {
-        this.#sockets.add(socket)
-        socket.once('close', () => this.#sockets.delete(socket))
-        return connect(socket)
-      }
-      return connector
-    }
-    return credentials
-  }
-
-  bytesHeard(): number {
-    return [...this.#sockets].reduce((sum, { bytesRead }) => sum + bytesRead, 0)
-  }
-
-  cut(): void {
-    for (const socket of this.#sockets) socket.destroy()
-  }
-
-  close(): void {
-    this.#closing.abort()
-    this.cut()
   }
 }
 

@@ -8,7 +8,7 @@ import type {
   StoreKind,
   StoreOptions,
 } from '../src/core/secret-store.ts'
-import { StoreError } from '../src/core/secret-store.ts'
+import { isRefUnder, StoreError } from '../src/core/secret-store.ts'
 import { crc32c } from './crc32c.ts'
 import { GcpClient } from './gcp-client.ts'
 
@@ -30,7 +30,6 @@ const SECRET_ID_LENGTH_MAX = 255
 
 // No underscore at either end and no two in a row: so no segment holds the separator or makes one with its neighbour.
 const SEGMENT = /^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$/
-const REF_TAIL = /^\/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 /** Google Secret Manager, global or regional: a secret for each ref, with one version. */
 export const gcpSecretManager: StoreKind<GcpSettings> = {
@@ -93,7 +92,9 @@ class GcpSecretManager implements SecretStore, LinkReader {
 
   async read(locator: Locator): Promise<LinkedSecret> {
     const secretId = locator.segments.join(SEPARATOR)
-    const sound = locator.segments.every((segment) => SEGMENT.test(segment))
+    const sound =
+      locator.segments.every((segment) => SEGMENT.test(segment)) &&
+      !locator.isUnder(`${this.#options.prefix}/`)
     if (!sound || secretId.length > SECRET_ID_LENGTH_MAX) throw new StoreError('rejected', 'NAME')
     return this.#access(secretId, 'latest', this.#until())
   }
@@ -124,10 +125,9 @@ class GcpSecretManager implements SecretStore, LinkReader {
   }
 
   #secretIdOf(ref: string): string {
-    const { prefix } = this.#options
     const secretId = ref.replaceAll('/', SEPARATOR)
-    const sound = ref.startsWith(prefix) && REF_TAIL.test(ref.slice(prefix.length))
-    if (!sound || secretId.length > SECRET_ID_LENGTH_MAX) throw new StoreError('rejected', 'NAME')
+    if (!isRefUnder(this.#options.prefix, ref) || secretId.length > SECRET_ID_LENGTH_MAX)
+      throw new StoreError('rejected', 'NAME')
     return secretId
   }
 

@@ -2,6 +2,7 @@ import { Agent as HttpAgent, request as httpRequest } from 'node:http'
 import type { IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type NodeVault from 'node-vault'
+import { isObject } from '../src/core/json-value.ts'
 import { StoreError } from '../src/core/secret-store.ts'
 import type { StoreFault } from '../src/core/secret-store.ts'
 
@@ -147,11 +148,6 @@ function objectOf(text: string): VaultAnswer | undefined {
   } catch {
     return undefined
   }
-}
-
-/** Whether a part of an answer is a JSON object. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** 412: a standby that has not yet seen what was written; 473 and the like are answers to `sys/health` only. */

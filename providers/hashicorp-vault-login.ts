@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises'
+import { isObject } from '../src/core/json-value.ts'
 import { StoreError } from '../src/core/secret-store.ts'
 import type { VaultAnswer, VaultClient } from './hashicorp-vault-client.ts'
-import { isObject, within } from './hashicorp-vault-client.ts'
+import { within } from './hashicorp-vault-client.ts'
 
 /** How the store comes by its token, as the stores file says it. */
 export type VaultAuth =

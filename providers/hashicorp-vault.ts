@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import { isObject } from '../src/core/json-value.ts'
 import type { Locator } from '../src/core/locator.ts'
 import type {
   CopyOwner,
@@ -9,9 +10,9 @@ import type {
   StoreKind,
   StoreOptions,
 } from '../src/core/secret-store.ts'
-import { StoreError } from '../src/core/secret-store.ts'
+import { isRefUnder, StoreError } from '../src/core/secret-store.ts'
 import type { VaultAnswer, VaultRequest } from './hashicorp-vault-client.ts'
-import { isObject, VaultClient, within } from './hashicorp-vault-client.ts'
+import { VaultClient, within } from './hashicorp-vault-client.ts'
 import type { VaultAuth } from './hashicorp-vault-login.ts'
 import { AUTH, MOUNT, VaultLogin } from './hashicorp-vault-login.ts'
 
@@ -48,8 +49,6 @@ export const hashicorpVault: StoreKind<VaultSettings> = {
   },
 }
 
-/** Two segments at least, each as a slug or a UUID is: no dot, so that no path leaves the prefix. */
-const REF = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\/[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$/
 const SEGMENT = /^[A-Za-z0-9_.-]+$/
 /** No copy is minted with it. */
 const NOBODY = '00000000-0000-0000-0000-000000000000'
@@ -64,7 +63,7 @@ class VaultStore implements SecretStore, LinkReader {
 
   constructor({ mount, auth }: VaultSettings, { prefix, timeoutMs }: StoreOptions, client: VaultClient) {
     this.#mount = mount ?? 'secret'
-    this.#prefix = `${prefix}/`
+    this.#prefix = prefix
     this.#timeoutMs = timeoutMs
     this.#client = client
     this.#login = new VaultLogin(auth, client, timeoutMs)
@@ -91,7 +90,7 @@ class VaultStore implements SecretStore, LinkReader {
   async read(locator: Locator): Promise<LinkedSecret> {
     const path = locator.toString()
     const sound = path.split('/').every((part) => SEGMENT.test(part) && part !== '.' && part !== '..')
-    if (!sound || path.startsWith(this.#prefix)) throw new StoreError('rejected', 'locator')
+    if (!sound || path.startsWith(`${this.#prefix}/`)) throw new StoreError('rejected', 'locator')
     const { data, version } = await within(this.#timeoutMs, (signal) => this.#read(path, signal))
     return { text: JSON.stringify(data), version }
   }
@@ -109,7 +108,7 @@ class VaultStore implements SecretStore, LinkReader {
   async check(): Promise<void> {
     await within(this.#timeoutMs, async (signal) => {
       await this.#mustBeVersioned(signal)
-      await this.#read(`${this.#prefix}${NOBODY}`, signal)
+      await this.#read(`${this.#prefix}/${NOBODY}`, signal)
     }).catch((error: StoreError) => {
       if (error.fault !== 'not_found') throw error
     })
@@ -174,7 +173,7 @@ class VaultStore implements SecretStore, LinkReader {
   }
 
   #pathOf(ref: string): string {
-    if (!REF.test(ref) || !ref.startsWith(this.#prefix)) throw new StoreError('rejected', 'ref')
+    if (!isRefUnder(this.#prefix, ref)) throw new StoreError('rejected', 'ref')
     return ref
   }
 }

@@ -1,6 +1,7 @@
 import { Agent } from 'node:https'
 import type { CoreV1Api, RequestContext, ResponseContext, V1Secret } from '@kubernetes/client-node'
 import type { Locator } from '../src/core/locator.ts'
+import { SLUG_PATTERN } from '../src/core/names.ts'
 import type {
   CopyOwner,
   LinkedSecret,
@@ -9,7 +10,7 @@ import type {
   StoreKind,
   StoreOptions,
 } from '../src/core/secret-store.ts'
-import { StoreError } from '../src/core/secret-store.ts'
+import { isRefUnder, StoreError } from '../src/core/secret-store.ts'
 import { exchange, Refusal, refusalOf, UTF8 } from './kubernetes-exchange.ts'
 import type { Sdk } from './kubernetes-login.ts'
 import { Login } from './kubernetes-login.ts'
@@ -21,9 +22,7 @@ export interface KubernetesSettings {
   context?: string
 }
 
-// A slug, as the core makes prefixes and workspaces of; it holds no dot, so the dots of a name say where its parts end.
-const SLUG = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?'
-const TAIL = new RegExp(`^${SLUG}/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+// Slugs hold no dot, so the dots of a name say where its parts end.
 const SEGMENT = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/
 const NAME_LENGTH_MAX = 253
 
@@ -32,7 +31,7 @@ export const kubernetes: StoreKind<KubernetesSettings> = {
   provider: 'kubernetes',
   settings: {
     properties: {
-      namespace: { type: 'string', pattern: `^${SLUG}$` },
+      namespace: { type: 'string', pattern: SLUG_PATTERN },
       context: { type: 'string', minLength: 1 },
     },
     required: ['namespace'],
@@ -98,7 +97,8 @@ class KubernetesStore implements SecretStore, LinkReader {
 
   async read(locator: Locator): Promise<LinkedSecret> {
     const name = locator.segments.join('.')
-    if (!locator.segments.every((segment) => SEGMENT.test(segment)) || name.length > NAME_LENGTH_MAX)
+    const sound = locator.segments.every((segment) => SEGMENT.test(segment)) && name.length <= NAME_LENGTH_MAX
+    if (!sound || locator.isUnder(`${this.#prefix}/`))
       throw new StoreError('rejected', 'cannot be the name of a Secret')
     const { metadata, data = {} } = await this.#call((api) => this.#secret(api, name))
     // Of whichever Strongroom: a copy is read by those who hold its lease.
@@ -123,8 +123,7 @@ class KubernetesStore implements SecretStore, LinkReader {
   }
 
   #nameOf(ref: string): string {
-    if (!ref.startsWith(`${this.#prefix}/`) || !TAIL.test(ref.slice(this.#prefix.length + 1)))
-      throw new StoreError('rejected', 'no ref of this store')
+    if (!isRefUnder(this.#prefix, ref)) throw new StoreError('rejected', 'no ref of this store')
     return ref.replaceAll('/', '.')
   }
 

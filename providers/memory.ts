@@ -13,14 +13,16 @@ export const memory: StoreKind<MemorySettings> = {
   provider: 'memory',
   settings: { properties: {} },
   valueBytesMax: 32_768,
-  open: async ({ kept = new Map<string, string>() }) => new MemoryStore(kept),
+  open: async ({ kept = new Map<string, string>() }, { prefix }) => new MemoryStore(kept, prefix),
 }
 
 class MemoryStore implements SecretStore, LinkReader {
   readonly #kept: Map<string, string>
+  readonly #prefix: string
 
-  constructor(kept: Map<string, string>) {
+  constructor(kept: Map<string, string>, prefix: string) {
     this.#kept = kept
+    this.#prefix = prefix
   }
 
   async put(ref: string, value: string): Promise<void> {
@@ -34,6 +36,7 @@ class MemoryStore implements SecretStore, LinkReader {
   }
 
   async read(locator: Locator): Promise<LinkedSecret> {
+    if (locator.isUnder(`${this.#prefix}/`)) throw new StoreError('rejected', 'a copy, no link')
     return { text: await this.get(locator.toString()) }
   }
 

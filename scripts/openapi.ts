@@ -62,6 +62,6 @@ const { values } = parseArgs({ options: { check: { type: 'boolean', default: fal
 const text = await documentText()
 if (!values.check) await writeFile(FILE, text)
 else if ((await readFile(FILE, 'utf8').catch(() => '')) !== text) {
-  process.stderr.write('openapi.yaml is stale: run node scripts/openapi.ts\n')
+  process.stderr.write('openapi.yaml is stale: run npm run openapi\n')
   process.exitCode = 1
 }

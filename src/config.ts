@@ -9,7 +9,7 @@ import { Secret } from './core/secret.ts'
 import { parseToken } from './core/token.ts'
 import type { StoresFile } from './stores-file.ts'
 
-/** Everything that the service is told from outside (DESIGN.md section 6), checked as a whole. */
+/** Everything that the service is told from outside (README.md, "Settings"), checked as a whole. */
 export interface Config {
   mode: 'development' | 'production'
   /** The service's own role; absent: an embedded PostgreSQL under the data directory, in development only. */
@@ -29,7 +29,7 @@ export interface Config {
   tls?: TlsFiles | 'proxy'
   /** IP addresses and CIDR ranges. */
   trustedProxies: string[]
-  /** Credentials a second for one caller; 0 for no limit. */
+  /** Credentials a second for one token; 0 for no limit. */
   rateLimit: number
   /** May be a fraction. */
   deadlineSeconds: number
@@ -55,8 +55,6 @@ export type Purpose = 'serve' | 'owner' | 'upgrade'
 /** The configuration is refused: every fault of it, by the variable's name and never with its value. */
 export class ConfigError extends Error {
   readonly faults: string[]
-  /** Of the process that ends by it. */
-  readonly exitCode = 78
 
   constructor(faults: string[]) {
     super(faults.join('; '))

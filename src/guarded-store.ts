@@ -3,6 +3,7 @@ import type { CopyOwner, LinkedSecret, LinkReader, SecretStore } from './core/se
 import { StoreError } from './core/secret-store.ts'
 import { Secret } from './core/secret.ts'
 import type { LinkRead, Store, StoreCall, StoreState } from './core/stores.ts'
+import type { GuardOptions } from './open-stores.ts'
 import { SealedCache, type CacheLimits, type StoreRead } from './sealed-cache.ts'
 import {
   StoreEfforts,
@@ -10,22 +11,10 @@ import {
   type EffortTuning,
   type ProviderCall,
   type StoreEvent,
-  type StoreLimits,
 } from './store-efforts.ts'
 
 /** One store as it is configured. */
-export interface GuardedStoreOptions {
-  name: string
-  provider: string
-  prefix: string
-  links: Readonly<Record<string, readonly string[]>>
-  versionsKept: number
-  valueBytesMax: number
-  /** What each segment of a locator must match, where the store's names are flat. */
-  segment?: RegExp | undefined
-  limits: StoreLimits
-  /** 0 turns the cache off, also for links. */
-  cacheSeconds: number
+export interface GuardedStoreOptions extends GuardOptions {
   /** Told what an operator should know. */
   onEvent: (event: StoreEvent) => void
   tuning?: Partial<StoreTuning>
@@ -99,6 +88,10 @@ export class GuardedStore implements Store {
     this.#cacheSeconds = options.cacheSeconds
     this.#efforts = new StoreEfforts(options.limits, tuning, options.onEvent)
     this.#cache = options.cacheSeconds > 0 ? new SealedCache(tuning) : undefined
+  }
+
+  admit(): void {
+    this.#efforts.admit()
   }
 
   /** Caches nothing: what was sent is not yet what the store has. */

@@ -229,7 +229,8 @@ A credential vault for data pipelines.
 
 ${lines.join('\n')}
 
-Exit codes: 0 done, 1 some failed, 2 usage, 69 service unreachable, 78 configuration.
+Exit codes: 0 done, 1 some failed, 2 usage, 69 service unreachable, 78 configuration; 130 for a
+demo that a signal ended.
 `
 }
 

@@ -84,7 +84,7 @@ const METRICS: readonly Metric[] = [
   {
     kind: 'Gauge',
     name: 'leases_waiting',
-    help: 'Requests for leases that wait in this process for the next statement.',
+    help: 'Credentials asked for that wait in this process for the next lease statement; a batch of n counts n.',
     samples: ({ leases }) => plain(leases.waiting),
   },
   {

@@ -12,8 +12,10 @@ export interface GuardOptions {
   links: Readonly<Record<string, readonly string[]>>
   versionsKept: number
   valueBytesMax: number
+  /** What each segment of a locator must match, where the store's names are flat. */
   segment?: RegExp | undefined
   limits: StoreLimits
+  /** 0 turns the cache off, also for links. */
   cacheSeconds: number
 }
 

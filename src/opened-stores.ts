@@ -10,6 +10,8 @@ export interface OpenedStores {
   byDefault: string
   /** How long a call of the slowest store may take. */
   longestCallSeconds: number
+  /** Whoever only makes an administrator needs none of them, wherever the ledger has copies. */
+  leftAlone?: boolean
   close(): Promise<void>
 }
 
@@ -20,6 +22,9 @@ export const ONLY_LOCAL: OpenedStores = {
   longestCallSeconds: 0,
   close: async () => {},
 }
+
+/** No external store is opened, whatever is configured. */
+export const LEFT_ALONE: OpenedStores = { ...ONLY_LOCAL, leftAlone: true }
 
 /**
  * Opens the stores of the stores file, each behind its guard. Who has none waits for none of this to be loaded.

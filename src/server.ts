@@ -4,7 +4,7 @@ import { StartRefused } from './core/start-refused.ts'
 import { prepareGround } from './data-directory.ts'
 import type { Logger } from './log.ts'
 import type { Tuning } from './tuning.ts'
-import { openConfigured } from './opened-stores.ts'
+import { LEFT_ALONE, openConfigured } from './opened-stores.ts'
 import { wire } from './wire.ts'
 
 /** A service that listens. */
@@ -76,13 +76,13 @@ export async function makeAdministrator(
   const { databaseOwnerUrl, keys } = config
   if (!databaseOwnerUrl || !keys)
     throw new StartRefused(['init needs STRONGROOM_DATABASE_OWNER_URL and the keys'])
-  // As the owner, whom production would not let serve.
+  // As the owner, whom production would not let serve; whatever has become of the stores, and of the file that names them.
   const strongroom = await wire(
     { ...config, mode: 'development' },
     { databaseUrl: databaseOwnerUrl, keys },
     log,
     {},
-    await openConfigured(config.stores, log),
+    LEFT_ALONE,
   )
   try {
     const { record, token } = await strongroom.makeAdministrator(identity)

@@ -6,6 +6,7 @@ import { StoreLanes, type LaneDemand } from './store-lanes.ts'
 import { StoreRate } from './store-rate.ts'
 import { StoreRefusal } from './core/store-refusal.ts'
 import { StoreTimers } from './store-timers.ts'
+import type { StoreLimits } from './stores-file.ts'
 
 /** A call of a provider, by its name. */
 export type ProviderCall = 'put' | 'get' | 'read' | 'delete' | 'check' | 'close'
@@ -17,16 +18,6 @@ export type StoreEvent =
   | { event: 'foreign_error'; call: ProviderCall }
   /** The provider had not ended a call long after its time: its lane was given back without it. */
   | { event: 'abandoned'; call: ProviderCall }
-
-/** What one store is asked to bear. */
-export interface StoreLimits {
-  concurrency: number
-  /** As many as there are, when left out. */
-  readsPerSecond?: number | undefined
-  writesPerSecond?: number | undefined
-  /** The longest that a call may take. */
-  timeoutMs: number
-}
 
 /** How calls are tried: an operator has no use for these, tests do. */
 export interface EffortTuning {
@@ -93,6 +84,12 @@ export class StoreEfforts {
     return this.#breaker.state
   }
 
+  /** @throws StoreRefusal `unavailable` where a call would be refused at once */
+  admit(): void {
+    if (this.#closed) throw closed()
+    this.#breaker.admit()
+  }
+
   begin({ caller, deadlineAt }: StoreCall): Effort {
     const timeAt = performance.now() + this.#limits.timeoutMs
     return { callers: new Set([caller]), deadlineAt: Math.min(deadlineAt, timeAt), failure: undefined }
@@ -133,8 +130,7 @@ export class StoreEfforts {
   }
 
   async #tryOnce<T>(name: ProviderCall, effort: Effort, act: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw closed()
-    this.#breaker.admit()
+    this.admit()
     const rate = name === 'put' || name === 'delete' ? this.#writes : this.#reads
     const giveBack = await this.#lanes.take(effort, rate)
     try {

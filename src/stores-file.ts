@@ -9,8 +9,10 @@ import { memberFaults } from './store-schema.ts'
 /** What a store may be asked for at once and in a second, and for how long. */
 export interface StoreLimits {
   concurrency: number
-  readsPerSecond?: number
-  writesPerSecond?: number
+  /** As many as there are, when left out. */
+  readsPerSecond?: number | undefined
+  writesPerSecond?: number | undefined
+  /** The longest that a call may take. */
   timeoutMs: number
 }
 

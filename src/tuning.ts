@@ -1,6 +1,10 @@
+import { JUDGEMENT_MS_MAX } from './core/calls.ts'
+
 /** What waits, and how much may wait: an operator has no use for these, tests do. */
 export interface Tuning {
   sweepEveryMs: number
+  /** For so long one sweep has external stores delete. */
+  externalSweepMs: number
   headsEveryMs: number
   /** How often the keys' file is read and the process registered. */
   aliveEveryMs: number
@@ -30,6 +34,7 @@ export interface Tuning {
 /** As the service runs. */
 export const TUNING: Tuning = {
   sweepEveryMs: 60_000,
+  externalSweepMs: 30_000,
   headsEveryMs: 60_000,
   aliveEveryMs: 1_000,
   rotationEveryMs: 500,
@@ -49,6 +54,6 @@ export const TUNING: Tuning = {
   leaseLanes: 2,
   leaseLineMax: 4096,
   leaseBatchMax: 256,
-  judgementMsMax: 500,
+  judgementMsMax: JUDGEMENT_MS_MAX,
   settleEveryMs: 1_000,
 }

@@ -39,6 +39,7 @@ import type { Logger } from './log.ts'
 import { Connections } from './postgres/connections.ts'
 import { checkHealth } from './postgres/health-check.ts'
 import { registerProcess } from './postgres/key-register.ts'
+import { LEASE_SETTINGS } from './postgres/lease-sql.ts'
 import { PostgresLedger } from './postgres/ledger.ts'
 import { checkDatabase, checkStoresKnown } from './postgres/start-checks.ts'
 import { Writers } from './postgres/writers.ts'
@@ -49,16 +50,6 @@ import { ResealThread } from './reseal-thread.ts'
 import { RingKeeper } from './ring-keeper.ts'
 import type { Tuning } from './tuning.ts'
 import { TUNING } from './tuning.ts'
-
-// The lease statement joins by indexes whatever the size of the tables: for small ones the planner would rather scan.
-const BY_INDEX = [
-  'enable_seqscan=off',
-  'enable_hashjoin=off',
-  'enable_mergejoin=off',
-  'enable_memoize=off',
-  'jit=off',
-  'plan_cache_mode=force_generic_plan',
-]
 
 /** A service that is ready to listen. */
 export type Strongroom = Awaited<ReturnType<typeof wire>>
@@ -96,19 +87,17 @@ export async function wire(
   const readers = connect(4)
   const upkeep = connect(2 + tuning.rotationLanes, [], 0)
   const writers = new Writers(connect(4), newId)
-  const leaseWriters = new Writers(connect(tuning.leaseLanes, BY_INDEX), newId)
+  const leaseWriters = new Writers(connect(tuning.leaseLanes, LEASE_SETTINGS), newId)
   const closeConnections = () =>
     Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close()))
 
-  const process_ = { id: newId(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
+  const registration = { id: newId(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
   let sealingKeyId: string
   try {
     await checkDatabase(upkeep, config.mode === 'production')
-    await checkStoresKnown(
-      upkeep,
-      opened.external.map(({ name }) => name),
-    )
-    sealingKeyId = await registerProcess(upkeep, process_)
+    const names = opened.external.map(({ name }) => name)
+    if (!opened.leftAlone) await checkStoresKnown(upkeep, names)
+    sealingKeyId = await registerProcess(upkeep, registration)
   } catch (error) {
     await opened.close()
     await closeConnections()
@@ -130,7 +119,7 @@ export async function wire(
         resealThread = new ResealThread(keyTexts)
       },
     },
-    process_,
+    registration,
   )
   const stores = new StoreSet(opened.external, opened.byDefault, tuning.versionsKept)
   const copies = new Copies(ledger, sealer, stores, newId)
@@ -156,7 +145,7 @@ export async function wire(
   const copyGraceSeconds = Math.max(tuning.copyGraceSeconds, opened.longestCallSeconds * 10)
   const externalSweep = new ExternalSweep(ledger, stores, {
     copyGraceSeconds,
-    batch: 100,
+    batch: 64,
     lanes: 8,
     deleteMs: opened.longestCallSeconds * 1000,
     onAway: (home) => log.warn({ home }, 'nothing external is deleted: see strongroom sweep --adopt'),
@@ -238,7 +227,7 @@ export async function wire(
   const every = [
     repeat(
       tuning.sweepEveryMs,
-      async () => void (await sweep.run()),
+      async () => void (await sweep.run(tuning.externalSweepMs)),
       (err) => log.error({ err }, 'the sweep failed'),
     ),
     repeat(
@@ -280,8 +269,8 @@ export async function wire(
     async close(): Promise<void> {
       rotationWorker.stop()
       relocationWorker.stop()
-      for (const stop of every) await stop()
-      await Promise.all([serviceApp.close(), adminApp.close()])
+      sweep.stop()
+      await Promise.all([serviceApp.close(), adminApp.close(), ...every.map((stop) => stop())])
       leaseGrants.close()
       await lastUse.flush().catch(() => {})
       logHeads()

@@ -20,7 +20,7 @@ import { openKubernetesServer } from './providers/kubernetes-server.ts'
 import type { ProviderServer } from './providers/provider-server.ts'
 import { troubledStore, within } from './troubled-store.ts'
 
-// docs/faults.md is made here, by running each provider against its loopback server: `node test/fault-table.test.ts --write`.
+// docs/faults.md is made here, by running each provider against its loopback server: `npm run faults`.
 
 const root = join(import.meta.dirname, '..')
 const page = join(root, 'docs/faults.md')
@@ -163,7 +163,7 @@ lease, a part of a batch, a link's lease. The problem names the store in its mem
 switched nothing; a lease that meets one is \`failed\`, which its audit event says too, and no value has left.
 
 This page is made by \`test/fault-table.test.ts\`, which runs each provider with its own SDK against a server on loopback;
-it fails when the page is stale, and \`node test/fault-table.test.ts --write\` writes it anew.
+it fails when the page is stale, and \`npm run faults\` writes it anew.
 
 ## What a caller is told
 
@@ -181,7 +181,7 @@ deleted again.
 if (process.argv.includes('--write')) writeFileSync(page, text)
 
 t.test('docs/faults.md is what the providers do', async (t) => {
-  t.equal(existsSync(page) && readFileSync(page, 'utf8'), text, 'node test/fault-table.test.ts --write')
+  t.equal(existsSync(page) && readFileSync(page, 'utf8'), text, 'npm run faults writes the page anew')
 })
 
 t.test('every kind of store that a stores file may ask for has a column', async (t) => {

@@ -66,22 +66,31 @@ export interface ServiceOptions {
   stores?: readonly Store[]
   /** Where a new credential goes whose request and workspace name no store. */
   byDefault?: string
+  /** Of the slowest of them: the copy grace is ten times as long. */
+  longestCallSeconds?: number
 }
 
 /** Builds a service, with the workspaces `acme` and `globex`, and closes it after the test. */
 export async function startService(
   t: Test,
   tuning: Partial<Tuning> = {},
-  { rateLimit = 0, moreKeys = 0, stores = [], byDefault = LOCAL }: ServiceOptions = {},
+  {
+    rateLimit = 0,
+    moreKeys = 0,
+    stores = [],
+    byDefault = LOCAL,
+    longestCallSeconds = stores.length > 0 ? 0.1 : 0,
+  }: ServiceOptions = {},
 ): Promise<Service> {
   const ground = await freshGround(t)
   while (ground.keys.length <= moreKeys) ground.keys.push(FernetKey.generate().text)
   let logged = ''
   const log = createLogger('trace', { write: (line: string) => (logged += line) })
   const config = { mode: 'development' as const, deadlineSeconds: 10, rateLimit, trustedProxies: [] }
-  const longestCallSeconds = stores.length > 0 ? 0.1 : 0
   const opened = { ...ONLY_LOCAL, external: stores, byDefault, longestCallSeconds }
-  const strongroom = await wire(config, ground, log, tuning, opened)
+  const wired = await wire(config, ground, log, tuning, opened)
+  let closing: Promise<void> | undefined
+  const strongroom = { ...wired, close: () => (closing ??= wired.close()) }
   t.teardown(() => strongroom.close())
   const contract = await Contract.read([strongroom.serviceApp, strongroom.adminApp])
   const answers: Answer[] = []

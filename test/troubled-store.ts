@@ -4,7 +4,8 @@ import { memory } from '../providers/memory.ts'
 import type { LinkReader, SecretStore } from '../src/core/secret-store.ts'
 import type { StoreCall } from '../src/core/stores.ts'
 import { GuardedStore, type GuardedStoreOptions, type StoreTuning } from '../src/guarded-store.ts'
-import type { ProviderCall, StoreEvent, StoreLimits } from '../src/store-efforts.ts'
+import type { ProviderCall, StoreEvent } from '../src/store-efforts.ts'
+import type { StoreLimits } from '../src/stores-file.ts'
 import { altered } from './conformance/troubled-store.ts'
 
 /** The provider `memory` with trouble in the tester's hand. */

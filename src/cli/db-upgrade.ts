@@ -10,8 +10,9 @@ export const command: Command<UpgradeGround> = {
   help: `strongroom db-upgrade
 
 Brings the database's schema to what this version knows, makes the role of the service, and plans the
-partitions of the coming year. It works as the database's owner (STRONGROOM_DATABASE_OWNER_URL), may run
-again at any time, and several may start at once.
+partitions of the coming year. Both URLs must be set: it works as the database's owner
+(STRONGROOM_DATABASE_OWNER_URL) and makes the role that STRONGROOM_DATABASE_URL names. It may run again at
+any time, and several may start at once.
 `,
   async run(args, terminal, ground) {
     readArguments(args, {})

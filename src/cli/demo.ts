@@ -32,6 +32,7 @@ export interface SourcePostgres {
 }
 
 const CREDENTIALS = '/v1/workspaces/acme/credentials'
+// What a shell says of a command that SIGINT ended.
 const INTERRUPTED = 130
 
 /** `strongroom demo` */

@@ -13,8 +13,8 @@ export const command: Command<InitGround> = {
 
 Makes an administrator (identity admin unless named) with a token that is valid for a year, and prints the
 token on standard output, this once. It works on the database itself, as its owner, and is the way back in
-when every token is lost: STRONGROOM_DATABASE_OWNER_URL and STRONGROOM_KEYS must be set. The audit trail
-records it.
+when every token is lost: STRONGROOM_DATABASE_OWNER_URL and STRONGROOM_KEYS must be set, and nothing else; no
+external store is opened. The audit trail records it.
 `,
   async run(args, terminal, ground) {
     const { values } = readArguments(args, { identity: { type: 'string', default: 'admin' } })

@@ -36,7 +36,7 @@ holds the token.
     const path = values.field === undefined ? [] : parsePointer(values.field)
     const body = {
       ttl_seconds: wholeNumber('--ttl', values.ttl, 1, 3600),
-      version: wholeNumber('--version', values.version, 1, 2_147_483_647),
+      version: wholeNumber('--version', values.version, 1, 999_999_999),
       run_id: values['run-id'],
       reason: values.reason,
     }

@@ -8,27 +8,28 @@ import {
   type Command,
   type Terminal,
 } from './command.ts'
-import type { Change, Migration, Plan, Route } from './migration-client.ts'
-import { MigrationClient, sameRoute } from './migration-client.ts'
-import { MigrationView } from './migration-progress.ts'
-import { countsOf, following, reportMigration, showPlan } from './migration-report.ts'
+import type { Change, Relocation, Plan, Route } from './relocation-client.ts'
+import { RelocationClient, sameRoute } from './relocation-client.ts'
+import { relocationView } from './relocation-progress.ts'
+import { countsOf, following, reportRelocation, showPlan } from './relocation-report.ts'
 import { watch } from './run-watch.ts'
 import { ServiceProblem, type ServiceClient } from './service-client.ts'
 
 /** The service's listener for operators. */
-export interface MigrateGround {
+export interface RelocationGround {
   admin: ServiceClient
 }
 
 /** `strongroom migrate-store` */
-export const command: Command<MigrateGround> = {
+export const command: Command<RelocationGround> = {
   help: `strongroom migrate-store --from STORE --to STORE [--workspace W]… [--dry-run | --yes]
 strongroom migrate-store --follow ID | --resume ID | --rollback ID | --finalize ID | --cancel ID
 
 Moves credentials to another store, while leases go on: each copy is written there, read back and compared
 before anybody is pointed at it. Shows the plan and asks, then how far it is: a bar on a terminal, one JSON
 line a second elsewhere, the plan as the first of them, the report as the last. ^C stops looking, not the
-store migration. Where one of the same route was cancelled or has failed, that one goes on.
+store migration. Where one of the same route was cancelled or has failed, that one goes on; not where it was
+being rolled back: --rollback or --resume says which way.
 
   --workspace W   only credentials of this workspace; may be repeated
   --dry-run       the plan, for which the target takes a trial value and deletes it again; nothing is begun
@@ -48,10 +49,10 @@ still runs. docs/store-migration.md tells the rest.
     const wanted = readOrder(args)
     if ('route' in wanted && !wanted.dryRun && !wanted.yes && !terminal.inputIsTyped)
       throw new UsageError('there is no terminal to ask on: it takes --yes, or --dry-run to see the plan')
-    const client = new MigrationClient((await ground()).admin)
+    const client = new RelocationClient((await ground()).admin)
     if (!('route' in wanted)) {
       const change = wanted.what === 'follow' ? undefined : wanted.what
-      const begun = change ? await goOn(client, wanted.id, change) : await followed(client, wanted.id)
+      const begun = await (change ? goOn(client, wanted.id, change) : client.read(wanted.id))
       return await seeThrough(terminal, client, begun, change)
     }
     const begun = await begin(terminal, client, wanted)
@@ -63,12 +64,6 @@ interface Order {
   route: Route
   dryRun: boolean
   yes: boolean
-}
-
-/** A run, and how it is shown from here on. */
-interface Begun {
-  run: Migration
-  view: MigrationView
 }
 
 const BY_ID = ['follow', 'resume', 'rollback', 'finalize', 'cancel'] as const
@@ -107,19 +102,24 @@ function readOrder(args: string[]): Order | { what: Change | 'follow'; id: strin
 /** Shows the plan, asks, and begins; or goes on with what is unfinished. @returns undefined where nothing is to be done */
 async function begin(
   terminal: Terminal,
-  client: MigrationClient,
+  client: RelocationClient,
   { route, dryRun, yes }: Order,
-): Promise<Begun | undefined> {
+): Promise<Relocation | undefined> {
   const unfinished = await client.unfinished()
   const running = unfinished.find(({ state }) => state === 'running')
   if (running && !dryRun) throw alreadyRunning(running)
   const stopped = unfinished.find(
     (one) => ['failed', 'cancelled'].includes(one.state) && sameRoute(one, route),
   )
+  // Whoever wanted it undone must say that he does no more: the same command again may come from a script.
+  const undone = stopped?.heading === 'back' ? stillGoingBack(stopped) : undefined
+  if (undone && !dryRun) throw undone
   const plan = await planned(client, route)
-  if (!terminal.screen) terminal.out(`${JSON.stringify({ plan, ...(stopped && { resumes: stopped.id }) })}\n`)
-  if (stopped) showStopped(terminal, stopped)
+  const resumes = stopped && !undone && { resumes: stopped.id }
+  if (!terminal.screen) terminal.out(`${JSON.stringify({ plan, ...resumes })}\n`)
+  if (resumes) showStopped(terminal, stopped)
   else showPlan(terminal, plan)
+  if (undone) terminal.err(`${oneLine(undone.message)}\n`)
   if (dryRun) return undefined
   if (!stopped && plan.copies === 0) {
     terminal.err('Nothing is to be moved.\n')
@@ -132,10 +132,10 @@ async function begin(
   if (stopped) return goOn(client, stopped.id, 'resume')
   const run = await orRunning(client, () => client.start(route))
   terminal.err(`The store migration ${oneLine(run.id)} moves ${run.total} copies.\n`)
-  return { run, view: new MigrationView() }
+  return run
 }
 
-async function planned(client: MigrationClient, route: Route): Promise<Plan> {
+async function planned(client: RelocationClient, route: Route): Promise<Plan> {
   try {
     return await client.plan(route)
   } catch (error) {
@@ -144,42 +144,37 @@ async function planned(client: MigrationClient, route: Route): Promise<Plan> {
   }
 }
 
-function showStopped(terminal: Terminal, stopped: Migration): void {
-  const { id, from, to, state, heading, total, moved } = stopped
+function showStopped(terminal: Terminal, stopped: Relocation): void {
+  const { id, from, to, state, total, moved } = stopped
   const became = state === 'failed' ? 'has failed' : 'was cancelled'
-  const while_ = heading === 'back' ? ' while it was rolled back' : ''
   terminal.err(
-    `${oneLine(`The store migration ${id} from ${from} to ${to} ${became}${while_}`)}: ${countsOf(stopped)}.\n` +
+    `${oneLine(`The store migration ${id} from ${from} to ${to} ${became}`)}: ${countsOf(stopped)}.\n` +
       `It goes on: about ${Math.max(0, total - moved)} of ${total} copies are left, and what had failed is tried again.\n`,
   )
 }
 
-async function goOn(client: MigrationClient, id: string, change: Change): Promise<Begun> {
-  const before = await client.read(id)
-  const since = performance.now()
-  const run = await orRunning(client, () => client.change(id, change))
-  // What was so already, or is only stopped, has no time of its own.
-  const goesOn = change !== 'cancel' && (run.state !== before.state || run.heading !== before.heading)
-  return { run, view: goesOn ? new MigrationView(before, since) : new MigrationView() }
-}
-
-async function followed(client: MigrationClient, id: string): Promise<Begun> {
-  return { run: await client.read(id), view: new MigrationView() }
+function goOn(client: RelocationClient, id: string, change: Change): Promise<Relocation> {
+  return orRunning(client, () => client.change(id, change))
 }
 
 async function seeThrough(
   terminal: Terminal,
-  client: MigrationClient,
-  { run, view }: Begun,
+  client: RelocationClient,
+  run: Relocation,
   asked?: Change,
 ): Promise<number> {
-  const read = (id: string): Promise<Migration> => client.read(id)
-  const seen = await watch(terminal, run, { view, read, name: 'the store migration', following })
-  return reportMigration(terminal, seen, view, asked)
+  const read = (id: string): Promise<Relocation> => client.read(id)
+  const seen = await watch(terminal, run, {
+    view: relocationView,
+    read,
+    name: 'the store migration',
+    following,
+  })
+  return reportRelocation(terminal, seen, asked)
 }
 
 /** Where another one runs, says which. */
-async function orRunning(client: MigrationClient, act: () => Promise<Migration>): Promise<Migration> {
+async function orRunning(client: RelocationClient, act: () => Promise<Relocation>): Promise<Relocation> {
   try {
     return await act()
   } catch (error) {
@@ -189,7 +184,12 @@ async function orRunning(client: MigrationClient, act: () => Promise<Migration>)
   }
 }
 
-function alreadyRunning(running: Migration): CommandFailed {
+function stillGoingBack({ id, from, to }: Relocation): CommandFailed {
+  const of = `the store migration ${id} from ${from} to ${to} was being rolled back, and that has not ended`
+  return new CommandFailed(`${of}: --rollback ${id} goes on with it, --resume ${id} moves over again`)
+}
+
+function alreadyRunning(running: Relocation): CommandFailed {
   return new CommandFailed(
     `already_running: from ${running.from} to ${running.to}; ${following(running)}, or --cancel it`,
   )

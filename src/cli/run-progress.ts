@@ -86,8 +86,9 @@ export class Pace<Run extends LongRun> {
 
 function draw<Run extends LongRun>(bar: SingleBar, view: RunView<Run>, run: Run, line: Speed): void {
   const { total, done } = view.copies(run)
+  const rate = run.state === 'running' ? line.rate_per_second : view.average(run)
   const words = {
-    rate: line.rate_per_second === undefined ? '' : `${line.rate_per_second}/s`,
+    rate: rate === undefined ? '' : `${Math.round(rate)}/s`,
     left: line.left_seconds === undefined ? '' : `${durationText(line.left_seconds)} left`,
     notes: view.notes(run),
   }

@@ -26,10 +26,11 @@ copies that nothing needs any more, in external stores too, and leases that ende
 database and the stores itself, with the service's settings.
 
   --dry-run   list what would go first, and delete nothing
-  --hold      from now on delete nothing in external stores: say this before a physical copy of the database
-              is started beside the original, for both would delete the same secrets
-  --adopt     this database deletes in external stores from now on. A ledger that was copied or restored
-              from a dump notices that and deletes nothing there until somebody says so: make sure that the
+  --hold      from now on delete nothing in external stores, but for what is on its way: say this before a
+              physical copy of the database is started beside the original, for both would delete the same
+              secrets, and after a dump was restored over the database that it was made of
+  --adopt     this database deletes in external stores from now on. A ledger that was copied, or restored
+              from a dump into another database, notices that and deletes nothing there until somebody says so: make sure that the
               original is gone, for what this ledger does not know of may be what the original needs
 
 Exit code 1 where a copy could not be deleted yet, or nothing external may be deleted.

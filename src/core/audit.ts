@@ -6,7 +6,7 @@ export type Outcome = 'allowed' | 'refused' | 'failed'
 /** What is written down of one call; the call adds its address and request id, the ledger the rest. */
 export interface AuditEntry {
   identity?: string | undefined
-  /** The action that was needed (DESIGN.md "Who may"), or what the service did by itself, such as `sweep:purge`. */
+  /** The action that was needed, one of `ACTIONS`, or what the service did by itself, such as `sweep:purge`. */
   action: string
   outcome: Outcome
   code?: ProblemCode | undefined

@@ -43,6 +43,12 @@ export interface Page<T> {
   readonly next?: readonly string[]
 }
 
+/**
+ * A judgement that is older is repeated before an answer leaves. A revocation counts everywhere within a second: that
+ * leaves the other half of it for the answer's way.
+ */
+export const JUDGEMENT_MS_MAX = 500
+
 /** A call of the service itself. */
 export function ownCall(operation: string, deadlineMs: number): Call {
   return { requestId: operation, address: 'local', operation, deadlineAt: performance.now() + deadlineMs }

@@ -9,7 +9,7 @@ import type { Sealer } from './sealer.ts'
 import { Secret } from './secret.ts'
 import { storeProblem } from './store-problems.ts'
 import type { StoreSet } from './store-set.ts'
-import { LOCAL } from './store-set.ts'
+import { LOCAL, StoreNotHere } from './store-set.ts'
 
 /** A value as it was read from its copy. */
 export interface ReadValue {
@@ -68,15 +68,21 @@ export class Copies {
       try {
         return await this.#get(other, other.ref, call, by)
       } catch (again) {
-        throw storeProblem(other.store, again)
+        throw other.isSource ? storeProblem(copy.store, error) : storeProblem(other.store, again)
       }
     }
   }
 
   // It may have been moved since the pointer was read: the pointer is read once more before a fault is told. And until a
-  // store migration is finalized the source has the same value: who moves to a store that dies loses nothing.
-  async #elsewhere(copy: Copy, error: unknown, { deadlineAt }: Call): Promise<Copy | undefined> {
-    if (!(error instanceof StoreError) || performance.now() >= deadlineAt) return undefined
+  // store migration is finalized the source has the same value: who moves to a store that dies, or that this process
+  // does not have yet, loses nothing.
+  async #elsewhere(
+    copy: Copy,
+    error: unknown,
+    { deadlineAt }: Call,
+  ): Promise<(Copy & { isSource: boolean }) | undefined> {
+    const ofStore = error instanceof StoreError || error instanceof StoreNotHere
+    if (!ofStore || performance.now() >= deadlineAt) return undefined
     return this.#ledger.otherCopy(copy, deadlineAt)
   }
 
@@ -90,6 +96,12 @@ export class Copies {
   async write(order: CopyOrder, call: Call, by: string): Promise<string> {
     const { credentialId, version, owner, value } = order
     const store = this.#stores.at(order.store)
+    // Before it is named: in an outage each try would leave a row, and later two deletes of what was never put.
+    try {
+      store.admit()
+    } catch (error) {
+      throw storeProblem(store.name, error)
+    }
     const id = this.#newId()
     const ref = `${store.prefix}/${owner.workspace}/${id}`
     const named = { id, credentialId, version, store: store.name, ref }
@@ -139,11 +151,12 @@ export class Copies {
     )
     await this.keep(at, ref, PROBE_OWNER, new Secret('"probe"'), call, by)
     try {
-      await store.delete(ref, true, { caller: by, deadlineAt: call.deadlineAt })
+      // Not for good, which a store may take its time for: the sweep does that.
+      await store.delete(ref, false, { caller: by, deadlineAt: call.deadlineAt })
     } catch (error) {
       throw storeProblem(at, error)
     }
-    // The sweep deletes it a second time, as it does with every copy.
+    // The sweep deletes it twice more, as it does with every copy, and for good: it was never current.
     await this.#ledger.transaction(call, undefined, (tx) => tx.releaseClaims([id]))
   }
 

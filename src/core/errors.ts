@@ -1,4 +1,4 @@
-/** Every code that a caller can be answered with (DESIGN.md section 3c). The set is closed. */
+/** Every code that a caller can be answered with, a closed set; docs/api.md, "Errors", has those of this version. */
 export type ProblemCode =
   | 'invalid_request'
   | 'unknown_name'
@@ -38,7 +38,7 @@ export type ProblemCode =
 
 /** One fault in the form of a request: where it is and what to change. Never repeats what the caller sent. */
 export interface FormFault {
-  /** JSON Pointer into the body, or `?name` for a query parameter. */
+  /** JSON Pointer into the body, `?name` for a query parameter, or `if-match`. */
   pointer: string
   detail: string
 }

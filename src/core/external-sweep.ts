@@ -1,6 +1,8 @@
 import { ownCall } from './calls.ts'
 import type { Ledger } from './ledger.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { DroppedCopy, LedgerHome } from './records.ts'
+import type { StoreFault } from './secret-store.ts'
 import { StoreError } from './secret-store.ts'
 import type { StoreSet } from './store-set.ts'
 
@@ -8,15 +10,15 @@ import type { StoreSet } from './store-set.ts'
 export interface ExternalSweepOptions {
   /** How long a copy stays before and between its deletes. */
   copyGraceSeconds: number
-  /** Copies taken at once. */
+  /** Copies of one store that are taken at once. */
   batch: number
-  /** Deletes in flight at once. */
+  /** Deletes of one store in flight at once; before each such round it is asked whether the ledger is at home. */
   lanes: number
   /** How long a store may take for one delete, in milliseconds. */
   deleteMs: number
-  /** Told, once for each sweep, that the ledger is not where its external copies belong. */
+  /** Told, once for each sweep or store, that the ledger is not where its external copies belong. */
   onAway: (home: LedgerHome) => void
-  /** Told of each copy that could not be deleted yet: its store and the reason, in our own words. */
+  /** Told of each copy that could not be deleted yet, or of a store that is not known here, and why, in our own words. */
   onFailed: (store: string, reason: string) => void
 }
 
@@ -27,13 +29,14 @@ export interface ExternalSwept {
 }
 
 /**
- * Has stores delete what the ledger has dropped. Each copy is deleted twice, a grace apart, before it is forgotten, so that
- * a put which was still on its way at the first delete leaves nothing behind.
+ * Has stores delete what the ledger has dropped, all side by side. Each copy is deleted twice, a grace apart, before it is
+ * forgotten, so that a put which was still on its way at the first delete leaves nothing behind.
  */
 export class ExternalSweep {
   readonly #ledger: Ledger
   readonly #stores: StoreSet
   readonly #options: ExternalSweepOptions
+  #stopped = false
 
   constructor(ledger: Ledger, stores: StoreSet, options: ExternalSweepOptions) {
     this.#ledger = ledger
@@ -41,53 +44,82 @@ export class ExternalSweep {
     this.#options = options
   }
 
-  /** Sweeps until nothing is left that is due, or nothing may be deleted. */
-  async run(): Promise<ExternalSwept> {
-    const swept = { deleted: 0, failed: 0 }
-    for (;;) {
-      const taken = await this.#take()
-      if (taken.length === 0) return swept
-      await this.#deleteAll(taken, swept)
-    }
+  /** What is on its way ends; nothing more is begun. */
+  stop(): void {
+    this.#stopped = true
   }
 
-  // Asked in the transaction that takes: what a ledger elsewhere has dropped may be current where it came from.
-  #take(): Promise<DroppedCopy[]> {
-    const { copyGraceSeconds, batch, onAway } = this.#options
-    return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, async (tx) => {
+  /**
+   * Sweeps until nothing is left that is due, or nothing may be deleted, or the time is up. What only other processes can
+   * delete is left to them: who takes a copy puts it off for a grace.
+   */
+  async run(untilMs: number): Promise<ExternalSwept> {
+    const swept = { deleted: 0, failed: 0 }
+    const due = await this.#due()
+    const stores = due.map(({ store, copies }) => {
+      if (this.#stores.has(store)) return this.#sweepStore(store, untilMs, swept)
+      swept.failed += copies
+      this.#options.onFailed(store, 'not configured here')
+      return undefined
+    })
+    const ended = await Promise.allSettled(stores)
+    for (const each of ended) if (each.status === 'rejected') throw each.reason
+    return swept
+  }
+
+  #due(): Promise<{ store: string; copies: number }[]> {
+    return this.#step(async (tx) => {
+      const due = await tx.dueByStore(this.#options.copyGraceSeconds)
       const home = await tx.home()
-      if (home === 'here') return tx.takeDropped(copyGraceSeconds, batch)
-      const due = await tx.dueCopies(copyGraceSeconds, 0)
-      if (due.total > 0) onAway(home)
+      if (home === 'here' || due.length === 0) return due
+      this.#options.onAway(home)
       return []
     })
   }
 
-  async #deleteAll(taken: readonly DroppedCopy[], swept: ExternalSwept): Promise<void> {
-    const left = [...taken]
-    const lane = async (): Promise<void> => {
-      for (let copy = left.shift(); copy; copy = left.shift()) {
-        if (await this.#delete(copy)) swept.deleted++
-        else swept.failed++
-      }
+  async #sweepStore(store: string, untilMs: number, swept: ExternalSwept): Promise<void> {
+    const { batch, lanes, copyGraceSeconds } = this.#options
+    let taken: DroppedCopy[] = []
+    while (!this.#stopped && performance.now() < untilMs) {
+      // Asked in the transaction that takes, and again before each round: what a ledger elsewhere has dropped may be
+      // current where it came from, and an operator who holds the ledger has it held from then on.
+      const atHome = await this.#step(async (tx) => {
+        const home = await tx.home()
+        if (home !== 'here') this.#options.onAway(home)
+        if (home === 'here' && taken.length === 0)
+          taken = await tx.takeDropped(store, copyGraceSeconds, batch)
+        return home === 'here'
+      })
+      const round = taken.splice(0, lanes)
+      if (!atHome || round.length === 0) return
+      const faults = await Promise.all(round.map((copy) => this.#delete(copy)))
+      const deleted = round.filter((_, at) => faults[at] === undefined)
+      await this.#step(async (tx) => {
+        for (const copy of deleted) await tx.noteDeleted(copy, copyGraceSeconds)
+      })
+      swept.deleted += deleted.length
+      swept.failed += round.length - deleted.length
+      // One that does not answer is left alone until the next sweep: each copy that is tried is put off for a grace.
+      if (faults.every((fault) => fault === 'unavailable')) return
     }
-    await Promise.all(Array.from({ length: this.#options.lanes }, lane))
   }
 
-  async #delete(copy: DroppedCopy): Promise<boolean> {
-    const { store, ref, forGood } = copy
-    const { copyGraceSeconds, deleteMs, onFailed } = this.#options
+  /** @returns what kept the store from it */
+  async #delete({ store, ref, forGood }: DroppedCopy): Promise<StoreFault | undefined> {
+    const { deleteMs, onFailed } = this.#options
     try {
       const asked = { caller: 'sweep', deadlineAt: performance.now() + deleteMs }
       await this.#stores.at(store).delete(ref, forGood, asked)
+      return undefined
     } catch (error) {
-      onFailed(store, error instanceof StoreError ? error.fault : 'not configured here')
-      return false
+      if (!(error instanceof StoreError)) throw error
+      onFailed(store, error.fault)
+      return error.fault
     }
-    await this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, (tx) =>
-      tx.noteDeleted(copy, copyGraceSeconds),
-    )
-    return true
+  }
+
+  #step<T>(act: (tx: LedgerTransaction) => Promise<T>): Promise<T> {
+    return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, act)
   }
 }
 

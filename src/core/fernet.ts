@@ -34,7 +34,10 @@ export class FernetError extends Error {
   }
 }
 
-/** By whose clock a token's timestamp is judged, and how old it may be. */
+/**
+ * By whose clock a token's timestamp is judged, and how old it may be. The service never judges it: this is here for the
+ * specification's vectors, some of which are about the clock.
+ */
 export interface FernetAge {
   /** Unix time in whole seconds. */
   now: number
@@ -119,7 +122,7 @@ export class FernetKey {
   /**
    * Opens a token. Nothing is decrypted before the signature is verified.
    *
-   * @param age Without it the timestamp is not judged, as everywhere in the service.
+   * @param age For the vectors of the specification only: without it, as everywhere in the service, no timestamp is judged.
    * @throws FernetError
    * @see Fernet spec, section "Verifying"
    */

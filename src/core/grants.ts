@@ -1,7 +1,7 @@
 import { invalid } from './errors.ts'
 import { isSlug } from './names.ts'
 
-/** Every action, in the order of the alphabet. The set is closed (DESIGN.md section 3, "Who may"). */
+/** Every action, in the order of the alphabet. The set is closed (docs/api.md, "404 or 403"). */
 export const ACTIONS = [
   'admin:audit',
   'admin:connectors',

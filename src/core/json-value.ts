@@ -1,31 +1,13 @@
-import { invalid, VaultError } from './errors.ts'
-import { Secret } from './secret.ts'
+import { invalid } from './errors.ts'
 
 /** A value's compact JSON text is no longer than this, in bytes of UTF-8. */
 export const MAX_VALUE_BYTES = 32_768
 
 /** How deep arrays and objects of a value may nest: a scalar has depth 0, `[]` has 1. */
-export const MAX_VALUE_DEPTH = 64
+export const VALUE_DEPTH_MAX = 64
 
 /** The same for a whole body, which holds a value somewhere inside. */
-export const MAX_BODY_DEPTH = MAX_VALUE_DEPTH + 8
-
-/**
- * The compact JSON text of a value.
- *
- * @throws VaultError `value_too_large` above {@link MAX_VALUE_BYTES}, `invalid_request` above {@link MAX_VALUE_DEPTH}.
- */
-export function valueText(value: unknown): Secret {
-  if (value === undefined) throw invalid('/value', 'A value is missing')
-  if (isDeeperThan(value, MAX_VALUE_DEPTH)) {
-    throw invalid('/value', `A value nests at most ${MAX_VALUE_DEPTH} deep`)
-  }
-  const text = JSON.stringify(value)
-  if (Buffer.byteLength(text) > MAX_VALUE_BYTES) {
-    throw new VaultError('value_too_large', `A value is at most ${MAX_VALUE_BYTES} bytes as compact JSON`)
-  }
-  return new Secret(text)
-}
+export const BODY_DEPTH_MAX = VALUE_DEPTH_MAX + 8
 
 /** Whether two JSON values are the same, the order of members aside. */
 export function equalValues(a: unknown, b: unknown): boolean {
@@ -57,7 +39,7 @@ export function mergePatch(target: unknown, patch: unknown): unknown {
 
 function mergeAt(depth: number, target: unknown, patch: unknown): unknown {
   if (!isObject(patch)) return patch
-  if (depth >= MAX_BODY_DEPTH) throw invalid('', `A patch nests at most ${MAX_BODY_DEPTH} deep`)
+  if (depth >= BODY_DEPTH_MAX) throw invalid('', `A patch nests at most ${BODY_DEPTH_MAX} deep`)
   // A spread defines members and never assigns them, so none of them can be taken for the prototype.
   const merged: Record<string, unknown> = isObject(target) ? { ...target } : {}
   for (const [name, part] of Object.entries(patch)) {

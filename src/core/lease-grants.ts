@@ -2,6 +2,8 @@ import type { Call, PresentedToken } from './calls.ts'
 import type { Copies } from './copies.ts'
 import type { ProblemCode } from './errors.ts'
 import { VaultError, deadlinePassed, forbidden, notFound, unauthenticated } from './errors.ts'
+import type { FailedLease, FailedLeasesOptions } from './failed-leases.ts'
+import { FailedLeases } from './failed-leases.ts'
 import { GroupCommit } from './group-commit.ts'
 import type { LeaseAsk, Ledger, LeaseVerdict, LinkNote } from './ledger.ts'
 import type { Lease } from './records.ts'
@@ -26,7 +28,7 @@ export interface Granted {
 }
 
 /** How leases are granted; what waits is shorter in tests. */
-export interface LeaseGrantsOptions {
+export interface LeaseGrantsOptions extends FailedLeasesOptions {
   newId: () => string
   /** Statements in flight at once; at least two. */
   lanes: number
@@ -34,12 +36,8 @@ export interface LeaseGrantsOptions {
   batchMax: number
   /** A value that would leave later than this after its statement began is judged again. */
   judgementMsMax: number
-  /** How often, in milliseconds, leases of unknown outcome are looked for; and how often at most. */
-  settleEveryMs: number
-  settleTriesMax: number
   /** Told what was leased, for `last_leased_at` and `last_used_at`. */
   onGranted: (granted: { credentialId: string; tokenId: string }) => void
-  onSettleError: (error: unknown) => void
 }
 
 /** Grants leases by group commit. No value leaves before its lease and its audit event are committed. */
@@ -52,12 +50,13 @@ export class LeaseGrants {
   /** Leases that were not granted, by the code of the reason. */
   readonly refusals = new Tally()
   #granted = 0
-  readonly #timers = new Set<NodeJS.Timeout>()
+  readonly #failed: FailedLeases
 
   constructor(ledger: Ledger, copies: Copies, options: LeaseGrantsOptions) {
     this.#ledger = ledger
     this.#copies = copies
     this.#options = options
+    this.#failed = new FailedLeases(ledger, options)
     this.#linkNotes = new GroupCommit({
       lanes: 1,
       lineMax: options.lineMax,
@@ -79,10 +78,10 @@ export class LeaseGrants {
       deadlineOf: (ask) => ask.call.deadlineAt,
       onUnknown: (asks) => {
         const leases = asks.map(({ leaseId, call }) => ({ id: leaseId, code: 'unavailable' as const, call }))
-        this.#fail(leases, false)
+        this.#failed.mark(leases, false)
       },
       onLate: ({ call }, { verdict }) => {
-        if (verdict.granted) this.#fail([{ id: verdict.lease.id, code: 'unavailable', call }], true)
+        if (verdict.granted) this.#failed.mark([{ id: verdict.lease.id, code: 'unavailable', call }], true)
       },
       commit: async (asks) => {
         const beganAt = performance.now()
@@ -97,11 +96,12 @@ export class LeaseGrants {
   async lease(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Granted> {
     const { result } = await this.#grant(call, token, request)
     if (result instanceof VaultError) throw result
-    return result
+    return this.#count(token, result)
   }
 
   /**
-   * Grants many, each judged alone.
+   * Grants many, each judged alone. None leaves before the slowest is there: so those that were judged too long ago by
+   * then are judged once more.
    *
    * @throws VaultError where the whole request is not admitted: `unauthenticated`, `not_found` for its workspace.
    */
@@ -117,7 +117,8 @@ export class LeaseGrants {
     if (strangers.length > 0) throw notFound()
     // Where the statement answered for none there is no telling; where a store failed afterwards there is.
     if (outcomes.every(({ inWorkspace }) => inWorkspace === undefined)) throw outcomes[0]!.result
-    return outcomes.map(({ result }) => result)
+    const results = await this.#refuseLate(call, outcomes)
+    return results.map((result) => (result instanceof VaultError ? result : this.#count(token, result)))
   }
 
   /** Leases granted since the start: who works in the background looks at it to give way. */
@@ -132,7 +133,7 @@ export class LeaseGrants {
 
   /** Ends what waits for a timer; leases of unknown outcome stay as they are. */
   close(): void {
-    for (const timer of this.#timers) clearTimeout(timer)
+    this.#failed.close()
   }
 
   async #grant(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Outcome> {
@@ -145,9 +146,10 @@ export class LeaseGrants {
       const { verdict, beganAt } = await this.#commits.submit(ask)
       inWorkspace = verdict.granted || verdict.inWorkspace
       if (!verdict.granted) throw refusal(verdict.code)
-      return { result: await this.#release(ask, verdict, beganAt), inWorkspace }
+      const { granted, judgedAt } = await this.#release(ask, verdict, beganAt)
+      return { result: granted, inWorkspace, held: { ask, lease: granted.lease, judgedAt } }
     } catch (error) {
-      this.refusals.add(error instanceof VaultError ? error.code : 'internal')
+      this.refusals.add(codeOf(error))
       if (error instanceof VaultError) return { result: error, inWorkspace }
       throw error
     }
@@ -157,67 +159,95 @@ export class LeaseGrants {
     ask: LeaseAsk,
     verdict: LeaseVerdict & { granted: true },
     beganAt: number,
-  ): Promise<Granted> {
+  ): Promise<{ granted: Granted; judgedAt: number }> {
     const { lease, copy } = verdict
+    let judgedAt = beganAt
     try {
       if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
       const local = copy.ref === undefined && copy.link === undefined
       const read = local
         ? undefined
         : await this.#copies.read(lease.workspace, copy, ask.call, lease.identity)
-      if (read?.outside || performance.now() - beganAt > this.#options.judgementMsMax) {
-        const [code] = await this.#ledger.judgeAgain([{ ask, lease }], ask.call.deadlineAt)
-        if (code) throw refusal(code)
-      }
       if (read?.link) {
         const note = { leaseId: lease.id, ...read.link, deadlineAt: ask.call.deadlineAt }
         await this.#linkNotes.submit(note)
         Object.assign(lease, read.link)
       }
+      if (read?.outside || this.#isStale(judgedAt)) {
+        const again = await this.#judgeAgain([{ ask, lease }], ask.call.deadlineAt)
+        if (again.codes[0]) throw refusal(again.codes[0])
+        judgedAt = again.judgedAt
+      }
       if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
       const value = read ? read.value : this.#copies.open(lease.workspace, copy)
-      this.#granted++
-      this.#options.onGranted({ credentialId: lease.credentialId, tokenId: ask.token.id })
-      return { lease, value }
+      return { granted: { lease, value }, judgedAt }
     } catch (error) {
-      const code = error instanceof VaultError ? error.code : 'internal'
-      this.#fail([{ id: lease.id, code, call: ask.call }], true)
+      this.#failed.mark([{ id: lease.id, code: codeOf(error), call: ask.call }], true)
       throw error
     }
   }
 
-  // Leases without a value. Whether an unanswered statement was committed shows only once its backend is through with
-  // it: until then its leases are looked for again, as are all of them where the ledger cannot be reached.
-  #fail(leases: readonly FailedLease[], committed: boolean, tries = 0): void {
-    const again = (left: readonly FailedLease[]): void => {
-      if (left.length === 0 || tries + 1 >= this.#options.settleTriesMax) return
-      const timer = setTimeout(() => {
-        this.#timers.delete(timer)
-        this.#fail(left, committed, tries + 1)
-      }, this.#options.settleEveryMs)
-      timer.unref()
-      this.#timers.add(timer)
+  /** What each ask of one call gets, once all are there. @throws VaultError where none may leave: all leases have failed */
+  async #refuseLate(call: Call, outcomes: readonly Outcome[]): Promise<(Granted | VaultError)[]> {
+    const results = outcomes.map(({ result }) => result)
+    const stale = [...outcomes.keys()].filter((at) => this.#isStale(outcomes[at]!.held?.judgedAt ?? Infinity))
+    let failed: FailedLease[] = []
+    try {
+      if (stale.length > 0) {
+        const held = stale.map((at) => outcomes[at]!.held!)
+        const { codes } = await this.#judgeAgain(held, call.deadlineAt)
+        if (codes.includes('unauthenticated')) throw unauthenticated()
+        for (const [index, code] of codes.entries()) {
+          if (code === undefined) continue
+          results[stale[index]!] = refusal(code)
+          failed.push({ id: held[index]!.lease.id, code, call })
+        }
+      }
+      if (performance.now() >= call.deadlineAt) throw deadlinePassed()
+      return results
+    } catch (error) {
+      const code = codeOf(error)
+      failed = outcomes.flatMap(({ held }) => (held ? [{ id: held.lease.id, code, call }] : []))
+      throw error
+    } finally {
+      for (const { code } of failed) this.refusals.add(code)
+      if (failed.length > 0) this.#failed.mark(failed, true)
     }
-    this.#ledger.failLeases(leases).then(
-      (found) => again(committed ? [] : leases.filter(({ id }) => !found.includes(id))),
-      (error) => {
-        this.#options.onSettleError(error)
-        again(leases)
-      },
-    )
   }
-}
 
-interface FailedLease {
-  id: string
-  code: ProblemCode
-  call: Call
+  /** Judges granted leases once more, and again where that took too long itself. */
+  async #judgeAgain(
+    held: readonly { ask: LeaseAsk; lease: Lease }[],
+    deadlineAt: number,
+  ): Promise<{ codes: (ProblemCode | undefined)[]; judgedAt: number }> {
+    for (;;) {
+      const judgedAt = performance.now()
+      const codes = await this.#ledger.judgeAgain(held, deadlineAt)
+      if (!this.#isStale(judgedAt)) return { codes, judgedAt }
+    }
+  }
+
+  #isStale(judgedAt: number): boolean {
+    return performance.now() - judgedAt > this.#options.judgementMsMax
+  }
+
+  #count(token: PresentedToken, granted: Granted): Granted {
+    this.#granted++
+    this.#options.onGranted({ credentialId: granted.lease.credentialId, tokenId: token.id })
+    return granted
+  }
 }
 
 /** What became of one ask, and whether its caller may do anything in the workspace: unknown where no statement answered. */
 interface Outcome {
   result: Granted | VaultError
   inWorkspace: boolean | undefined
+  /** Of a granted one: when its last judgement began, on the clock of `performance.now()`, in milliseconds. */
+  held?: { ask: LeaseAsk; lease: Lease; judgedAt: number }
+}
+
+function codeOf(error: unknown): ProblemCode {
+  return error instanceof VaultError ? error.code : 'internal'
 }
 
 /** The error for a code that the ledger's statement judged. */

@@ -2,10 +2,11 @@ import { demand, demandAdmin } from './access.ts'
 import type { Acts } from './acts.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
-import { VaultError, forbidden, notFound, unauthenticated, unknownName } from './errors.ts'
+import { VaultError, forbidden, notFound, unknownName } from './errors.ts'
 import { hasAction, mayKnow } from './grants.ts'
 import type { Ledger } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
+import { isUuid } from './names.ts'
 import type { Lease, LeaseFilter, LeaseScope } from './records.ts'
 import { refusal } from './lease-grants.ts'
 
@@ -50,7 +51,6 @@ export class Leases {
       if (lease.superseded) throw new VaultError('lease_superseded', 'There is a newer version: lease again')
       const { workspace, credential, version } = lease
       const judgement = await tx.judge(judged.token, { workspace, credential, version, ttlSeconds })
-      if (judgement.code === 'unauthenticated') throw unauthenticated()
       if (judgement.code) throw refusal(judgement.code)
       await tx.renewLease(id, judgement.expiresAt!)
       return (await tx.lease(id))!
@@ -114,7 +114,7 @@ async function known(
   id: string,
   entry: AuditEntry,
 ): Promise<KnownLease> {
-  const lease = UUID.test(id) ? await tx.lease(id) : undefined
+  const lease = isUuid(id) ? await tx.lease(id) : undefined
   if (!lease || (!own(caller, lease) && !mayKnow(caller.grants, subjectOfLease(lease)))) throw notFound()
   Object.assign(entry, { workspace: lease.workspace, credential: lease.credential, version: lease.version })
   Object.assign(entry, { lease: lease.id, runId: lease.runId, reason: lease.reason })
@@ -133,5 +133,3 @@ function subjectOfLease(lease: KnownLease) {
     labels: lease.labels,
   }
 }
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/

@@ -34,6 +34,7 @@ import type {
   RelocationPlan,
   RelocationState,
   Route,
+  StayCount,
 } from './relocation.ts'
 
 /** What one transaction may do. Events that it records are chained and committed with it. */
@@ -61,7 +62,7 @@ export interface LedgerTransaction {
   putIdentity(name: string, roles: string[]): Promise<{ identity: Identity; created: boolean } | undefined>
   deleteIdentity(id: string): Promise<void>
   identities(page: PageRequest): Promise<Page<Identity>>
-  /** The grants of every identity's roles taken together. */
+  /** The grants of all roles of one identity. */
   grantsOf(identityId: string): Promise<Grant[]>
   /** How many identities hold `admin:*`. */
   administrators(): Promise<number>
@@ -125,11 +126,14 @@ export interface LedgerTransaction {
   duePurges(recoverySeconds: number, limit: number): Promise<Credential[]>
   /** Forgets dropped and replaced copies that nothing outside the ledger keeps. @returns how many */
   forgetCopies(graceSeconds: number, limit: number): Promise<number>
+  /** The stores with copies that {@link takeDropped} would take, and how many. Changes nothing. */
+  dueByStore(graceSeconds: number): Promise<{ store: string; copies: number }[]>
   /**
-   * Drops the next external copies that were pending or replaced for longer than the grace, and takes them, and those
-   * dropped for as long, for a delete. What was taken is not taken again within the grace.
+   * Drops the store's next copies that were pending or replaced for longer than the grace, and takes them, and those
+   * dropped for as long, for a delete: for good where they were never current. What was taken is not taken again within
+   * the grace.
    */
-  takeDropped(graceSeconds: number, limit: number): Promise<DroppedCopy[]>
+  takeDropped(store: string, graceSeconds: number, limit: number): Promise<DroppedCopy[]>
   /** The copies that {@link takeDropped} would take, and their number. Changes nothing. */
   dueCopies(graceSeconds: number, limit: number): Promise<{ copies: DroppedCopy[]; total: number }>
   /**
@@ -179,6 +183,8 @@ export interface LedgerTransaction {
   /** Sets it running again, in a direction; what had failed is forgotten. @returns whether no other runs */
   runRelocation(id: string, heading: Heading): Promise<boolean>
   endRelocation(id: string, state: RelocationState): Promise<void>
+  /** Of all copies that were not moved. */
+  stayCounts(id: string): Promise<StayCount[]>
   /** Keeps why copies stay, and counts them. @returns those that were not known yet */
   recordStays(id: string, stays: readonly NotedStay[]): Promise<NotedStay[]>
   countThrottled(id: string, times: number): Promise<void>
@@ -229,7 +235,6 @@ export interface JudgeAsk {
 /** The code that refuses, or until when the lease may last. */
 export interface Judgement {
   code?: ProblemCode | undefined
-  credentialId?: string | undefined
   expiresAt?: Date | undefined
 }
 

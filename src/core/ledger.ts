@@ -102,7 +102,7 @@ export interface Ledger extends AuditSource {
     deadlineAt: number,
   ): Promise<(ProblemCode | undefined)[]>
   /** Another copy with the same value: the one that is read now, else the source of an unfinished store migration. */
-  otherCopy(copy: Copy, deadlineAt: number): Promise<Copy | undefined>
+  otherCopy(copy: Copy, deadlineAt: number): Promise<(Copy & { isSource: boolean }) | undefined>
   /** Writes down what was read for leases of links. */
   noteLinkReads(reads: readonly LinkNote[], deadlineAt: number): Promise<void>
   /** Marks leases as `failed`, where they exist, and says which do. */

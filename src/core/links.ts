@@ -1,4 +1,4 @@
-import { isDeeperThan, isObject, MAX_VALUE_BYTES, MAX_VALUE_DEPTH } from './json-value.ts'
+import { isDeeperThan, isObject, MAX_VALUE_BYTES, VALUE_DEPTH_MAX } from './json-value.ts'
 import { StoreError } from './secret-store.ts'
 import { Secret } from './secret.ts'
 
@@ -13,7 +13,7 @@ import { Secret } from './secret.ts'
 export function linkedValue(text: Secret, field: string | undefined): Secret {
   const plain = text.reveal()
   const parsed = parse(plain)
-  if (isDeeperThan(parsed, MAX_VALUE_DEPTH))
+  if (isDeeperThan(parsed, VALUE_DEPTH_MAX))
     throw new StoreError('rejected', 'the secret nests deeper than a value may')
   let json: string
   if (field === undefined) {

@@ -4,6 +4,12 @@ export const SLUG_PATTERN = '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
 /** A credential's name is wider than a slug, so that orchestrators' own ids fit. */
 export const CREDENTIAL_NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$'
 
+/** An id of a row, as PostgreSQL writes it. */
+export const UUID_PATTERN = '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+
+/** Comes before every id. */
+export const NIL_UUID = '00000000-0000-0000-0000-000000000000'
+
 /** RFC 3339 in UTC, years 1970 to 9999. Whether the day exists is for {@link parseTimestamp} to say. */
 export const TIMESTAMP_PATTERN =
   '^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])' +
@@ -11,6 +17,7 @@ export const TIMESTAMP_PATTERN =
 
 const SLUG = new RegExp(SLUG_PATTERN)
 const CREDENTIAL_NAME = new RegExp(CREDENTIAL_NAME_PATTERN)
+const UUID = new RegExp(UUID_PATTERN)
 const TIMESTAMP = new RegExp(TIMESTAMP_PATTERN)
 
 /** Whether this is a text and a slug. */
@@ -21,6 +28,11 @@ export function isSlug(name: unknown): name is string {
 /** Whether this is a text and could name a credential. */
 export function isCredentialName(name: unknown): name is string {
   return typeof name === 'string' && CREDENTIAL_NAME.test(name)
+}
+
+/** Whether this could be the id of a row: text that PostgreSQL could not read must not reach it. */
+export function isUuid(id: string): boolean {
+  return UUID.test(id)
 }
 
 /**

@@ -1,4 +1,3 @@
-import type { AuditEntry } from './audit.ts'
 import type { Call } from './calls.ts'
 import { ownCall } from './calls.ts'
 import type { ProblemCode } from './errors.ts'
@@ -7,6 +6,7 @@ import { SealingKeyChanged } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Carrier, CarryOutcome } from './relocation-carrier.ts'
 import { Pace, throttledIn } from './relocation-pace.ts'
+import { endRelocation } from './relocation-report.ts'
 import type { Claim, Claiming, NotedStay, Relocation } from './relocation.ts'
 import { RelocationEnded } from './relocation.ts'
 
@@ -201,7 +201,7 @@ export class RelocationWorker {
       // Only this process may be cut off; and who resumed it wants it to be tried for as long again.
       if (await tx.hasProgressed(relocation.id, this.#options.giveUpMs)) return
       await recordStays(tx, relocation, late)
-      await end(tx, relocation.id, 'failed')
+      await endRelocation(tx, relocation.id, 'failed')
     })
   }
 
@@ -222,7 +222,7 @@ export class RelocationWorker {
       // What failed on the way over stands in the report of a finalized one; its sources are dropped all the same.
       const failed = relocation.failed > 0 && heading !== 'closing'
       const whole = heading === 'over' ? 'done' : heading === 'back' ? 'rolled_back' : 'finalized'
-      await end(tx, id, failed ? 'failed' : whole)
+      await endRelocation(tx, id, failed ? 'failed' : whole)
       return true
     })
   }
@@ -275,23 +275,6 @@ async function recordStays(
       detail,
     })
   }
-}
-
-/** Ends a run, and records what it did. */
-async function end(
-  tx: LedgerTransaction,
-  id: string,
-  state: 'done' | 'failed' | 'rolled_back' | 'finalized',
-): Promise<void> {
-  await tx.endRelocation(id, state)
-  const { from, to, total, moved, skipped, failed } = (await tx.relocation(id))!
-  const detail = JSON.stringify({ store_migration: id, state, from, to, total, moved, skipped, failed })
-  const entry: AuditEntry = {
-    action: 'store-migration:end',
-    outcome: state === 'failed' ? 'failed' : 'allowed',
-    detail,
-  }
-  tx.record(entry)
 }
 
 function rest(ms: number): Promise<void> {

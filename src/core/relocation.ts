@@ -27,6 +27,13 @@ export interface NotedStay extends Stay {
 /** Why a copy stays where it is without anything having failed. */
 export type SkipReason = 'too_large' | 'other_migration' | 'link'
 
+/** How many copies were not moved for the same reason. */
+export interface StayCount {
+  code: ProblemCode | SkipReason
+  failed: boolean
+  copies: number
+}
+
 /** A run that moves copies from one store to another, and can be undone. */
 export interface Relocation {
   id: string
@@ -38,7 +45,14 @@ export interface Relocation {
   workspaces?: string[] | undefined
   /** Copies that it was to move when it began. */
   total: number
+  /** Copies that stand at the target now because of it. */
   moved: number
+  /** Copies that it has moved over and back in all. */
+  movedOver: number
+  movedBack: number
+  /** For how long it has moved over and back; undefined of one that is older than the ledger's memory of that. */
+  overSeconds?: number | undefined
+  backSeconds?: number | undefined
   skipped: number
   failed: number
   /** How often a store asked for patience. */

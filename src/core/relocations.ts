@@ -6,6 +6,7 @@ import type { Copies } from './copies.ts'
 import { OutsideFirst } from './draft.ts'
 import { invalid, notFound, unknownName, VaultError } from './errors.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
+import { endRelocation } from './relocation-report.ts'
 import type { Heading, Relocation, RelocationPlan, RelocationState, Route } from './relocation.ts'
 import type { StoreSet } from './store-set.ts'
 
@@ -86,7 +87,7 @@ export class Relocations {
   cancel(call: Call, caller: Caller, id: string): Promise<Relocation> {
     const act = async (tx: LedgerTransaction, relocation: Relocation): Promise<void> => {
       if (relocation.state !== 'running' || relocation.heading === 'closing') throw wrongState(relocation)
-      await tx.endRelocation(id, 'cancelled')
+      await endRelocation(tx, id, 'cancelled')
     }
     return this.#change(call, caller, id, { name: 'cancel', already: 'cancelled', act })
   }
@@ -109,6 +110,9 @@ export class Relocations {
     const act = async (tx: LedgerTransaction, relocation: Relocation): Promise<void> => {
       const closing = relocation.state === 'running' && relocation.heading === 'closing'
       if (relocation.state === 'finalized' || closing) throw wrongState(relocation)
+      // What it has moved until now is a report of its own.
+      if (relocation.state === 'running' && relocation.heading === 'over')
+        await endRelocation(tx, id, 'cancelled')
       await run(tx, relocation, 'back')
     }
     return this.#undo(call, caller, id, { name: 'rollback', already: 'rolled_back', act })

@@ -1,4 +1,5 @@
 import type { Locator } from './locator.ts'
+import { isSlug } from './names.ts'
 
 /** What can go wrong at a store. The set is closed; `src/core/store-problems.ts` gives each its problem code. */
 export type StoreFault = 'not_found' | 'denied' | 'throttled' | 'unavailable' | 'rejected'
@@ -23,6 +24,18 @@ export class StoreError extends Error {
 export interface CopyOwner {
   workspace: string
   credential: string
+}
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
+/**
+ * Whether the core could have minted this ref for a store with this prefix. Each provider asks before it makes a name of a
+ * ref: so nothing but a copy of ours is ever written or deleted, whatever a vendor or its library makes of a path.
+ */
+export function isRefUnder(prefix: string, ref: string): boolean {
+  if (!ref.startsWith(`${prefix}/`)) return false
+  const [workspace, id, ...more] = ref.slice(prefix.length + 1).split('/')
+  return isSlug(workspace) && id !== undefined && UUID.test(id) && more.length === 0
 }
 
 /**

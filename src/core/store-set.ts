@@ -7,6 +7,13 @@ import type { Store } from './stores.ts'
 /** The store that always exists: the ledger's own table, where values are sealed. */
 export const LOCAL = 'local'
 
+/** `store_unavailable`: this process is not configured with a store that the ledger names. */
+export class StoreNotHere extends VaultError {
+  constructor(store: string) {
+    super('store_unavailable', 'This process is not configured with the store', { store })
+  }
+}
+
 /** The stores of this process: `local`, and the external ones that are configured. */
 export class StoreSet {
   readonly #external: ReadonlyMap<string, Store>
@@ -35,13 +42,11 @@ export class StoreSet {
     return name === LOCAL || this.#external.has(name)
   }
 
-  /** @throws VaultError `store_unavailable` where this process does not know it: others were configured with it. */
+  /** @throws StoreNotHere where this process does not know it: others were configured with it. */
   at(name: string): Store {
     const store = this.#external.get(name)
     if (store) return store
-    throw new VaultError('store_unavailable', 'This process is not configured with the store', {
-      store: name,
-    })
+    throw new StoreNotHere(name)
   }
 
   /** The store of a new credential: the request's, else the workspace's, else the default. */

@@ -4,7 +4,7 @@ import type { Secret } from './secret.ts'
 
 /** Who asks a store, and until when the answer is of use. */
 export interface StoreCall {
-  /** Whose share of the store's concurrency is used: an identity's id, or what works by itself. */
+  /** Whose share of the store's concurrency is used: an identity's name, or what works by itself. */
   caller: string
   /** On the clock of `performance.now()`, in milliseconds. */
   deadlineAt: number
@@ -39,6 +39,8 @@ export interface Store {
   readonly valueBytesMax: number
   readonly readsPerSecond: number | undefined
   readonly writesPerSecond: number | undefined
+  /** A look before the first step of what needs the store. @throws StoreError `unavailable` while it is spared */
+  admit(): void
   put(ref: string, value: Secret, owner: CopyOwner, call: StoreCall): Promise<void>
   /** @returns the value, and whether it came from the cache. */
   get(ref: string, call: StoreCall): Promise<{ value: Secret; cached: boolean }>

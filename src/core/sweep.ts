@@ -42,6 +42,7 @@ export class Sweep {
   readonly #ledger: Ledger
   readonly #external: ExternalSweep
   readonly #options: SweepOptions
+  #stopped = false
 
   constructor(ledger: Ledger, external: ExternalSweep, options: SweepOptions) {
     this.#ledger = ledger
@@ -49,14 +50,24 @@ export class Sweep {
     this.#options = options
   }
 
-  /** Sweeps until nothing is left that is due. */
-  async run(): Promise<SweepReport> {
+  /** What is on its way ends; nothing more is begun. */
+  stop(): void {
+    this.#stopped = true
+    this.#external.stop()
+  }
+
+  /**
+   * Sweeps until nothing is left that is due.
+   *
+   * @param externalMs For so long it has external stores delete: so that no backlog there holds up everything else.
+   */
+  async run(externalMs = Infinity): Promise<SweepReport> {
     const { batch, copyGraceSeconds, leaseRetentionSeconds } = this.#options
     return {
-      purged: await untilNone(() => this.#purge()),
-      copies: await untilNone(() => this.#step((tx) => tx.forgetCopies(copyGraceSeconds, batch))),
-      external: await this.#external.run(),
-      leases: await untilNone(() => this.#step((tx) => tx.forgetLeases(leaseRetentionSeconds, batch))),
+      purged: await this.#untilNone((tx) => this.#purge(tx)),
+      copies: await this.#untilNone((tx) => tx.forgetCopies(copyGraceSeconds, batch)),
+      external: await this.#external.run(performance.now() + externalMs),
+      leases: await this.#untilNone((tx) => tx.forgetLeases(leaseRetentionSeconds, batch)),
       revocations: await this.#step((tx) => tx.forgetRevocations(leaseRetentionSeconds)),
     }
   }
@@ -64,7 +75,7 @@ export class Sweep {
   /** What is due now. Changes nothing. */
   preview(): Promise<SweepPreview> {
     const { recoverySeconds, copyGraceSeconds } = this.#options
-    return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, async (tx) => ({
+    return this.#step(async (tx) => ({
       home: await tx.home(),
       purges: await tx.duePurges(recoverySeconds, SHOWN_MAX),
       external: await tx.dueCopies(copyGraceSeconds, SHOWN_MAX),
@@ -82,37 +93,36 @@ export class Sweep {
   }
 
   #settle(action: string, act: (tx: LedgerTransaction) => Promise<void>): Promise<void> {
-    return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, async (tx) => {
+    return this.#step(async (tx) => {
       await act(tx)
       tx.record({ action, outcome: 'allowed' })
     })
   }
 
-  #purge(): Promise<number> {
+  async #purge(tx: LedgerTransaction): Promise<number> {
     const { recoverySeconds, batch } = this.#options
-    return this.#step(async (tx) => {
-      const due = await tx.duePurges(recoverySeconds, batch)
-      for (const { id, workspace, name, version } of due) {
-        await tx.revokeLeases({ credentialId: id })
-        await tx.purgeCredential(id)
-        tx.record({ action: 'sweep:purge', outcome: 'allowed', workspace, credential: name, version })
-      }
-      return due.length
-    })
+    const due = await tx.duePurges(recoverySeconds, batch)
+    for (const { id, workspace, name, version } of due) {
+      await tx.revokeLeases({ credentialId: id })
+      await tx.purgeCredential(id)
+      tx.record({ action: 'sweep:purge', outcome: 'allowed', workspace, credential: name, version })
+    }
+    return due.length
   }
 
-  #step(act: (tx: LedgerTransaction) => Promise<number>): Promise<number> {
+  async #untilNone(act: (tx: LedgerTransaction) => Promise<number>): Promise<number> {
+    let total = 0
+    while (!this.#stopped) {
+      const done = await this.#step(act)
+      total += done
+      if (done === 0) break
+    }
+    return total
+  }
+
+  #step<T>(act: (tx: LedgerTransaction) => Promise<T>): Promise<T> {
     return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, act)
   }
 }
 
 const STEP_MS = 30_000
-
-async function untilNone(step: () => Promise<number>): Promise<number> {
-  let total = 0
-  for (;;) {
-    const done = await step()
-    total += done
-    if (done === 0) return total
-  }
-}

@@ -14,7 +14,7 @@ import { storeComponents, storeRoutes } from './stores.ts'
 import { tokenComponents, tokenRoutes } from './tokens.ts'
 import { workspaceComponents, workspaceRoutes } from './workspaces.ts'
 
-/** The app for operators (DESIGN.md section 3b). It does not listen. */
+/** The app for operators (docs/api.md, "For operators"). It does not listen. */
 export function buildAdminApp(deps: HttpDeps): FastifyInstance {
   return buildBaseApp(deps, {
     document: {

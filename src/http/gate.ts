@@ -8,6 +8,7 @@ import type {
 } from 'fastify'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
 import type { Call, PresentedToken } from '../core/calls.ts'
+import { JUDGEMENT_MS_MAX } from '../core/calls.ts'
 import { VaultError, deadlinePassed, invalid, notFound, unauthenticated } from '../core/errors.ts'
 import { isCredentialName, isSlug } from '../core/names.ts'
 import { parseToken } from '../core/token.ts'
@@ -22,7 +23,6 @@ type Done = (error?: Error) => void
 type Hook = (request: FastifyRequest, reply: FastifyReply, done: Done) => void
 
 const GENUINE_MAX = 10_000
-const JUDGEMENT_MS_MAX = 500
 const BEARER = /^bearer +(\S+)$/i
 
 /** What each part of a path must look like; what does not is not there. Other ids are for the core to judge. */
@@ -135,7 +135,9 @@ export class Gate {
     }
     if (!caller) return leave()
     clearTimeout(caller.timer)
-    const stale = caller.known && performance.now() - caller.judgedAt > JUDGEMENT_MS_MAX
+    // What was changed was judged by the transaction that changed it: to answer it otherwise would be to deny it.
+    const read = request.method === 'GET' && caller.known
+    const stale = read && performance.now() - caller.judgedAt > JUDGEMENT_MS_MAX
     if (!stale || reply.statusCode >= 400) return leave()
     this.#judgeAgain(request).then(leave, done)
   }

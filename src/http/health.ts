@@ -1,5 +1,6 @@
 import type { FastifyPluginCallback, FastifyReply } from 'fastify'
-import type { Health, HttpDeps } from './http-deps.ts'
+import type { HealthReport } from '../core/health.ts'
+import type { HttpDeps } from './http-deps.ts'
 import { operation } from './operation.ts'
 import type { Component } from './schemas.ts'
 import { flag, open, ref } from './schemas.ts'
@@ -20,8 +21,8 @@ const answers = {
 
 /** Whether the process lives, and whether it should be sent requests. */
 export function healthRoutes({ health }: Pick<HttpDeps, 'health'>): FastifyPluginCallback {
-  let last: Health = { ready: false, checks: {} }
-  const check = async (): Promise<Health> => (last = await health())
+  let last: HealthReport = { ready: false, checks: {} }
+  const check = async (): Promise<HealthReport> => (last = await health())
   return (app, _options, done) => {
     app.get(
       '/health/live',
@@ -56,6 +57,6 @@ export function healthRoutes({ health }: Pick<HttpDeps, 'health'>): FastifyPlugi
   }
 }
 
-function answer(reply: FastifyReply, status: number, found: Health): FastifyReply {
+function answer(reply: FastifyReply, status: number, found: HealthReport): FastifyReply {
   return reply.code(status).send(found)
 }

@@ -3,6 +3,7 @@ import type { AuditTrail } from '../core/audit-trail.ts'
 import type { Keys } from '../core/keys.ts'
 import type { Call, Caller, PresentedToken } from '../core/calls.ts'
 import type { Credentials } from '../core/credentials.ts'
+import type { HealthReport } from '../core/health.ts'
 import type { Identities } from '../core/identities.ts'
 import type { LeaseGrants } from '../core/lease-grants.ts'
 import type { Leases } from '../core/leases.ts'
@@ -12,12 +13,6 @@ import type { Rotations } from '../core/rotations.ts'
 import type { StoreReport } from '../core/store-report.ts'
 import type { Values } from '../core/values.ts'
 import type { Workspaces } from '../core/workspaces.ts'
-
-/** What the last check found, at most a second ago. */
-export interface Health {
-  ready: boolean
-  checks: Record<string, unknown>
-}
 
 /** What the two listeners need of the rest of the house. */
 export interface HttpDeps {
@@ -41,7 +36,8 @@ export interface HttpDeps {
   storeReport: StoreReport
   relocations: Relocations
   auditTrail: AuditTrail
-  health(): Promise<Health>
+  /** What the last check found, at most a second ago. */
+  health(): Promise<HealthReport>
   /** What Prometheus reads. */
   metrics: { text(call: Call, caller: Caller): Promise<string> }
   log: Pick<FastifyBaseLogger, 'error' | 'warn'>

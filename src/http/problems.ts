@@ -9,7 +9,7 @@ export interface ProblemRow {
   retrySeconds?: number
 }
 
-/** Every code with its status and title (DESIGN.md section 3c). The compiler refuses a code without a row. */
+/** Every code with its status and title (docs/api.md, "Errors"). The compiler refuses a code without a row. */
 export const PROBLEMS: Readonly<Record<ProblemCode, ProblemRow>> = {
   invalid_request: { status: 400, title: 'The request does not have the form that is documented' },
   unknown_name: { status: 400, title: 'The request names what does not exist' },

@@ -1,5 +1,6 @@
 import type { Page, PageRequest } from '../core/calls.ts'
 import { invalid } from '../core/errors.ts'
+import { CREDENTIAL_NAME_PATTERN, UUID_PATTERN } from '../core/names.ts'
 import type { Schema } from './schemas.ts'
 
 /**
@@ -52,9 +53,9 @@ export const DOCUMENTED_PARAMETERS: Readonly<Record<string, Schema>> = {
 export type CursorForm = readonly RegExp[]
 
 /** An id of a row. */
-export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+export const UUID = new RegExp(UUID_PATTERN)
 /** A name of any kind, a key's or a token's id. */
-export const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
+export const NAME = new RegExp(CREDENTIAL_NAME_PATTERN)
 /** The number of a version. */
 export const NUMBER = /^[1-9][0-9]{0,8}$/
 

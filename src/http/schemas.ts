@@ -1,5 +1,5 @@
 import { invalid } from '../core/errors.ts'
-import { isDeeperThan, MAX_VALUE_DEPTH } from '../core/json-value.ts'
+import { isDeeperThan, VALUE_DEPTH_MAX } from '../core/json-value.ts'
 import { CREDENTIAL_NAME_PATTERN, parseTimestamp, SLUG_PATTERN, TIMESTAMP_PATTERN } from '../core/names.ts'
 import { Secret } from '../core/secret.ts'
 import { PROBLEM_CODES } from './problems.ts'
@@ -124,8 +124,8 @@ export function timeAt(pointer: string, text: string | undefined): Date | undefi
 
 /** Wraps a body's value as JSON text. @throws VaultError where it nests too deep; its size is judged by the core. */
 export function valueOf(body: { value: unknown }): Secret {
-  if (isDeeperThan(body.value, MAX_VALUE_DEPTH)) {
-    throw invalid('/value', `A value nests at most ${MAX_VALUE_DEPTH} deep`)
+  if (isDeeperThan(body.value, VALUE_DEPTH_MAX)) {
+    throw invalid('/value', `A value nests at most ${VALUE_DEPTH_MAX} deep`)
   }
   return new Secret(JSON.stringify(body.value))
 }

@@ -9,7 +9,7 @@ import { leaseComponents, leaseRoutes } from './leases.ts'
 import { valueComponents, valueRoutes } from './values.ts'
 import { whoAmIComponents, whoAmIRoutes } from './whoami.ts'
 
-/** The app for workers and pipelines (DESIGN.md section 3a). It does not listen. */
+/** The app for workers and pipelines (docs/api.md). It does not listen. */
 export function buildServiceApp(deps: HttpDeps): FastifyInstance {
   return buildBaseApp(deps, {
     document: {

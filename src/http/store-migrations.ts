@@ -1,6 +1,7 @@
 import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
 import type { ProblemCode } from '../core/errors.ts'
 import type { Relocation, RelocationPlan, Route } from '../core/relocation.ts'
+import { reportOf } from '../core/relocation-report.ts'
 import type { Relocations } from '../core/relocations.ts'
 import { ofStores } from './credential-answers.ts'
 import { operation } from './operation.ts'
@@ -12,6 +13,11 @@ import { closed, count, flag, listOf, open, ref, slug, text, texts, time } from 
 
 const route = { from: slug, to: slug, workspaces: { type: 'array', minItems: 1, maxItems: 100, items: slug } }
 const stay = { workspace: text, credential: text, version: count, code: text }
+
+const speed = (what: string) => ({
+  duration_seconds: { ...count, description: `For how long it has ${what}; not while it stood still.` },
+  rate_per_second: { type: 'number', description: `Copies ${what} a second of that time.` },
+})
 
 /** What the routes of store migrations take and answer. */
 export const storeMigrationComponents: readonly Component[] = [
@@ -41,17 +47,26 @@ export const storeMigrationComponents: readonly Component[] = [
         to: text,
         workspaces: texts,
         total: { ...count, description: 'Copies to be moved when it began.' },
-        moved: count,
+        moved: { ...count, description: 'Copies that stand at the target now because of it.' },
+        moved_over: {
+          ...count,
+          description: 'Copies that it has moved in all, those that went back included.',
+        },
         skipped: { ...count, description: 'Copies that stay where they are: `stays` says why.' },
         failed: count,
         throttled: { ...count, description: 'How often a store asked for patience.' },
+        ...speed('moved over'),
+        rollback: {
+          ...open({ moved: count, ...speed('moved back') }, Object.keys(speed(''))),
+          description: 'Of one that was rolled back, or is: how many copies went back, and how fast.',
+        },
         started_at: time,
         started_by: text,
         finished_at: time,
         failures: { type: 'array', items: ref('StoreMigrationStay'), description: 'The first 100.' },
         stays: { type: 'array', items: ref('StoreMigrationStay'), description: 'The first 100.' },
       },
-      ['workspaces', 'finished_at'],
+      ['workspaces', ...Object.keys(speed('')), 'rollback', 'finished_at'],
     ),
   },
   listOf('StoreMigrationList', 'StoreMigration'),
@@ -103,7 +118,7 @@ const CHANGES: readonly {
   { what: 'rollback', summary: 'Point every credential back', codes: ['already_running'] },
   {
     what: 'finalize',
-    summary: 'Drop the sources: only the opposite migration goes back then',
+    summary: 'Drop the sources: only the opposite store migration goes back then',
     codes: ['already_running'],
   },
 ]
@@ -181,7 +196,7 @@ function toPlan({ from, to, workspaces, copies, bytes, groups, stays, seconds }:
 }
 
 function toAnswer(one: Relocation): Record<string, unknown> {
-  const { id, state, heading, from, to, workspaces, total, moved, skipped, failed, throttled } = one
+  const { id, state, heading, from, to, workspaces, total } = one
   return {
     id,
     state,
@@ -190,10 +205,7 @@ function toAnswer(one: Relocation): Record<string, unknown> {
     to,
     workspaces,
     total,
-    moved,
-    skipped,
-    failed,
-    throttled,
+    ...reportOf(one),
     started_at: one.startedAt.toISOString(),
     started_by: one.startedBy,
     finished_at: one.finishedAt?.toISOString(),

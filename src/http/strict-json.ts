@@ -1,5 +1,5 @@
 import { invalid, type VaultError } from '../core/errors.ts'
-import { isObject, MAX_BODY_DEPTH } from '../core/json-value.ts'
+import { isObject, BODY_DEPTH_MAX } from '../core/json-value.ts'
 import { scanJson } from './json-scan.ts'
 
 // A byte order mark is kept, so that JSON.parse refuses it.
@@ -16,7 +16,7 @@ export function parseStrictJson(bytes: Buffer): unknown {
   const text = decodeUtf8(bytes)
   const body = parseJson(text)
   // JSON.parse does not recurse, and what it drops (earlier members of an equal name) the scan has seen.
-  const written = scanJson(text, MAX_BODY_DEPTH)
+  const written = scanJson(text, BODY_DEPTH_MAX)
   // With one member at most there are no equal names, and without an escape or the name there is no more to find.
   const atMostOne = written.elsewhere + written.underValue <= 1
   if (atMostOne && !text.includes('\\u') && !text.includes('__proto__')) return body

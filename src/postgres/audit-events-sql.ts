@@ -4,6 +4,7 @@ import type { Page, PageRequest } from '../core/calls.ts'
 import type { Client } from './connections.ts'
 import { pageOf } from './pages.ts'
 import { uuidAt } from './partitions.ts'
+import { withoutNulls } from './rows.ts'
 
 const COLUMNS = `id, stream, sequence,
   to_char(recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "recordedAt", identity, action, operation,
@@ -38,7 +39,7 @@ export async function selectAuditEvents(
       page.limit + 1,
     ],
   )
-  return pageOf(rows.map(eventOf), page.limit, (event) => [event.id])
+  return pageOf(rows.map(withoutNulls<AuditEvent>), page.limit, (event) => [event.id])
 }
 
 // An id carries its process's time, `recorded_at` the database's.
@@ -76,11 +77,5 @@ export async function selectStreamPage(
 ): Promise<AuditEvent[]> {
   const text = `select ${COLUMNS} from audit_events where stream = $1 and sequence > $2 order by sequence limit $3`
   const { rows } = await client.query({ name: 'stream page', text, values: [stream, after, limit] })
-  return rows.map(eventOf)
-}
-
-function eventOf(row: Record<string, unknown>): AuditEvent {
-  return Object.fromEntries(
-    Object.entries(row).map(([name, value]) => [name, value ?? undefined]),
-  ) as unknown as AuditEvent
+  return rows.map(withoutNulls<AuditEvent>)
 }

@@ -35,3 +35,14 @@ where p.version = $2 and t.identity_id = $3 and t.expires_at > now()`,
   })
   return rows.length === 1
 }
+
+/**
+ * The same in a transaction that has raised the policy itself, `raised` times: it holds the policy's row since, so that
+ * nobody else can have ended the caller's token or changed his grants meanwhile; he himself may have.
+ */
+export async function demandOnlyChange(client: Client, caller: Caller, raised: number): Promise<boolean> {
+  const { rows } = await client.query('select from policy where version = $1', [
+    caller.policyVersion + raised,
+  ])
+  return rows.length === 1
+}

@@ -32,30 +32,29 @@ export function copyOf(row: CopyRow): Copy {
 }
 
 const COPY = `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
-    ${OUTSIDE} as outside
+    ${OUTSIDE} as outside, k.state = 'source' as "isSource"
   from copies k where k.credential_id = $1 and k.version = $2`
 
 /** The copy of a version that is kept. */
-export function selectCopy(client: Client, credentialId: string, version: number): Promise<Copy | undefined> {
+export async function selectCopy(
+  client: Client,
+  credentialId: string,
+  version: number,
+): Promise<Copy | undefined> {
   const text = `${COPY} and k.state in ('current', 'kept')`
-  return selectOne(client, { name: 'copy', text, values: [credentialId, version] })
+  const { rows } = await client.query({ name: 'copy', text, values: [credentialId, version] })
+  return rows[0] && copyOf(rows[0])
 }
 
 /** Another copy with the same value: the one that is read now, else the source of an unfinished store migration. */
-export function selectOther(client: Client, { id, credentialId, version }: Copy): Promise<Copy | undefined> {
-  return selectOne(client, {
-    name: 'other copy',
-    text: `${COPY} and k.state in ('current', 'kept', 'source') and k.id <> $3 order by k.state = 'source' limit 1`,
-    values: [credentialId, version, id],
-  })
-}
-
-async function selectOne(
+export async function selectOther(
   client: Client,
-  query: { name: string; text: string; values: unknown[] },
-): Promise<Copy | undefined> {
-  const { rows } = await client.query(query)
-  return rows[0] && copyOf(rows[0])
+  { id, credentialId, version }: Copy,
+): Promise<(Copy & { isSource: boolean }) | undefined> {
+  const text = `${COPY} and k.state in ('current', 'kept', 'source') and k.id <> $3
+    order by k.state = 'source' limit 1`
+  const { rows } = await client.query({ name: 'other copy', text, values: [credentialId, version, id] })
+  return rows[0] && { ...copyOf(rows[0]), isSource: rows[0].isSource }
 }
 
 /** Names an external copy before its store is asked to keep it, and the database that it belongs to. */
@@ -163,14 +162,17 @@ export async function selectVersions(
 const DROP = `update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null`
 
 /**
- * A kept version is gone for good, with it what a store migration has of it: a source, or a copy that it writes.
+ * A kept version is gone for good, with it what a store migration has of it: a source, or a copy that it writes; also
+ * what was dropped before and is not destroyed yet.
  *
  * @returns Whether it was kept until now.
  */
 export async function dropVersion(client: Client, credentialId: string, version: number): Promise<boolean> {
-  const text = `${DROP}, for_good = true where credential_id = $1 and version = $2
+  const text = `${DROP} where credential_id = $1 and version = $2
     and (state in ('kept', 'source') or state = 'pending' and migration_id is not null)`
   await client.query(text, [credentialId, version])
+  const forGood = `update copies set for_good = true where credential_id = $1 and version = $2 and ref is not null`
+  await client.query(forGood, [credentialId, version])
   const kept = 'delete from versions where credential_id = $1 and version = $2'
   return (await client.query(kept, [credentialId, version])).rowCount! > 0
 }

@@ -2,10 +2,12 @@ import type { Page, PageRequest } from '../core/calls.ts'
 import { notFound } from '../core/errors.ts'
 import type { Credential, CredentialChange, CredentialFilter, NewCredential } from '../core/records.ts'
 import { likePattern } from '../core/grants.ts'
+import { NIL_UUID } from '../core/names.ts'
 import type { Client } from './connections.ts'
 import { sqlState } from './connections.ts'
 import { dropCopies } from './copies-sql.ts'
 import { pageOf } from './pages.ts'
+import { withoutNulls } from './rows.ts'
 
 // Of the current version, whose copy is where it points to.
 const LINK = `case when c.kind = 'link' then (
@@ -128,7 +130,7 @@ export async function selectCredentials(
       and ($7::text is null or c.name like $7) and ($8::timestamptz is null or c.expires_at < $8)
       and (c.name, c.id) > ($9, $10)
     order by c.name, c.id limit $11`
-  const [name = '', id = '00000000-0000-0000-0000-000000000000'] = page.after ?? []
+  const [name = '', id = NIL_UUID] = page.after ?? []
   const prefix = filter.namePrefix === undefined ? null : `${likePattern(filter.namePrefix)}%`
   const { rows } = await client.query(text, [
     identityId,
@@ -170,8 +172,5 @@ export async function restoreCredential(client: Client, id: string): Promise<Cre
   return selectCredentialById(client, id)
 }
 
-/** Null columns are left out. */
-export function credentialOf(row: Record<string, unknown>): Credential {
-  const entries = Object.entries(row).map(([name, value]) => [name, value ?? undefined])
-  return Object.fromEntries(entries) as Credential
-}
+/** Reads a row of {@link CREDENTIAL_COLUMNS}. */
+export const credentialOf = withoutNulls<Credential>

@@ -12,13 +12,13 @@ import { makeServersDirectory, type EmbeddedHome } from './embedded-place.ts'
 import { EmbeddedServerError } from './process-lock.ts'
 
 /** Nothing of this process's environment: neither keys nor tokens nor `PG…` settings. */
-const bareEnvironment = { LC_ALL: 'C', TZ: 'UTC', PATH: '/usr/bin:/bin' }
+const BARE_ENVIRONMENT = { LC_ALL: 'C', TZ: 'UTC', PATH: '/usr/bin:/bin' }
 
-const fastShutdownMs = 10_000
-const immediateShutdownMs = 5_000
+const FAST_SHUTDOWN_MS = 10_000
+const IMMEDIATE_SHUTDOWN_MS = 5_000
 
 /** Given on the command line, so that they hold whatever the cluster's own files say. */
-const settings = {
+const SETTINGS = {
   listen_addresses: '',
   unix_socket_permissions: '0700',
   password_encryption: 'scram-sha-256',
@@ -109,7 +109,7 @@ export async function launch(
   try {
     // A list in PostgreSQL's eyes: in quotes, a comma in the path is no second directory.
     const directories = `"${socketDirectory.replaceAll('"', '""')}"`
-    const all = Object.entries({ ...settings, unix_socket_directories: directories })
+    const all = Object.entries({ ...SETTINGS, unix_socket_directories: directories })
     const child = spawn(
       binaries.postgres,
       ['-D', home.cluster, ...all.flatMap(([name, value]) => ['-c', `${name}=${value}`])],
@@ -159,8 +159,8 @@ export async function shutDown(home: EmbeddedHome): Promise<void> {
   if (pid === undefined || startedAt === undefined) return
   // SIGINT: no new connections, transactions rolled back, a checkpoint. SIGQUIT: no checkpoint; the next start replays.
   for (const [signal, patienceMs] of [
-    ['SIGINT', fastShutdownMs],
-    ['SIGQUIT', immediateShutdownMs],
+    ['SIGINT', FAST_SHUTDOWN_MS],
+    ['SIGQUIT', IMMEDIATE_SHUTDOWN_MS],
   ] as const) {
     process.kill(pid, signal)
     for (const deadline = Date.now() + patienceMs; Date.now() < deadline; await sleep(10)) {
@@ -182,7 +182,7 @@ export function serversUid(home: EmbeddedHome): number {
 
 function asServersUser(home: EmbeddedHome) {
   const user = home.user === undefined ? {} : { uid: home.user.uid, gid: home.user.gid }
-  return { ...user, env: bareEnvironment, cwd: '/' }
+  return { ...user, env: BARE_ENVIRONMENT, cwd: '/' }
 }
 
 function lastLines(text: string): string {

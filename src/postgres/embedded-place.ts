@@ -39,10 +39,10 @@ export interface EmbeddedPlace {
 }
 
 /** The longest path of a socket, in bytes, that Linux takes; macOS takes 103. */
-const socketPathBytesMax = process.platform === 'linux' ? 107 : 103
+const SOCKET_PATH_BYTES_MAX = process.platform === 'linux' ? 107 : 103
 
 /** The port that names the socket. */
-export const socketPort = 5432
+export const SOCKET_PORT = 5432
 
 /** Computes where the server of this data directory lives. Makes nothing. */
 export function homeOf(dataDirectory: string): EmbeddedHome {
@@ -131,7 +131,7 @@ export async function exclusively<T>(home: EmbeddedHome, work: () => Promise<T>)
 }
 
 function fits(directory: string): boolean {
-  return Buffer.byteLength(join(directory, `.s.PGSQL.${socketPort}`)) <= socketPathBytesMax
+  return Buffer.byteLength(join(directory, `.s.PGSQL.${SOCKET_PORT}`)) <= SOCKET_PATH_BYTES_MAX
 }
 
 function databaseUser(): DatabaseUser {

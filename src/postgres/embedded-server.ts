@@ -12,7 +12,7 @@ import {
   makeHome,
   makeSocketDirectory,
   readPlace,
-  socketPort,
+  SOCKET_PORT,
   writePlace,
   type EmbeddedHome,
   type EmbeddedPlace,
@@ -23,8 +23,8 @@ import { EmbeddedServerError } from './process-lock.ts'
 // The life of an embedded server. It outlives a killed Node on purpose: whoever starts on the same data directory
 // next finds it. `database.json` lists who uses it, and the last living one to leave stops it.
 
-const readyDeadlineMs = 30_000
-const relaunchesMax = 20
+const READY_DEADLINE_MS = 30_000
+const RELAUNCHES_MAX = 20
 
 /** Where the embedded server lives. */
 export interface EmbeddedServerOptions {
@@ -183,7 +183,7 @@ async function run(home: EmbeddedHome, place: EmbeddedPlace, log: (line: string)
     const running = findPostmaster(home.cluster, uid)
     if (running !== undefined && existsSync(place.socketDirectory)) {
       const lives = () => findPostmaster(home.cluster, uid) === running
-      if (await answers(superuserUrl(), lives, readyDeadlineMs)) return true
+      if (await answers(superuserUrl(), lives, READY_DEADLINE_MS)) return true
     } else if (running !== undefined) {
       log('The embedded database was running without its socket and is started again')
       await shutDown(home)
@@ -194,10 +194,10 @@ async function run(home: EmbeddedHome, place: EmbeddedPlace, log: (line: string)
     await writePlace(home, place)
     const child = await launch(home, binaries, place.socketDirectory)
     const lives = () => child.exitCode === null && child.signalCode === null
-    if (await answers(superuserUrl(), lives, readyDeadlineMs)) return false
+    if (await answers(superuserUrl(), lives, READY_DEADLINE_MS)) return false
     // A postmaster that was killed leaves processes that need a moment to notice.
     const tail = logTail(home)
-    if (relaunches >= relaunchesMax || !/still in use|already exists/.test(tail)) {
+    if (relaunches >= RELAUNCHES_MAX || !/still in use|already exists/.test(tail)) {
       throw new EmbeddedServerError(`The embedded database ended as soon as it was started: ${tail}`)
     }
     await sleep(100)
@@ -216,7 +216,7 @@ function newPlace(home: EmbeddedHome): EmbeddedPlace {
   return {
     directory: home.directory,
     socketDirectory: join(home.directory, 'socket'),
-    port: socketPort,
+    port: SOCKET_PORT,
     complete: false,
     passwords: {},
     users: [],
@@ -230,5 +230,5 @@ function newPassword(): string {
 function socketUrl(socketDirectory: string, user: string, password: string, database: string): string {
   const [name, secret, host, path] = [user, password, socketDirectory, database].map(encodeURIComponent)
   // The port and the lack of TLS are stated, so that no PGPORT or PGSSLMODE of the environment has a say.
-  return `postgres://${name}:${secret}@${host}:${socketPort}/${path}?sslmode=disable`
+  return `postgres://${name}:${secret}@${host}:${SOCKET_PORT}/${path}?sslmode=disable`
 }

@@ -41,7 +41,7 @@ export async function registerProcess(
 const REGISTER_DEADLINE_MS = 10_000
 
 async function register(client: Client, process: ProcessRegistration): Promise<string> {
-  const { id, name, keyIds } = process
+  const { keyIds } = process
   const needed = await client.query(
     `select k.id, k.sealing, exists (select from copies c where c.key_id = k.id and c.token is not null) as used
      from keys k order by k.id`,
@@ -59,11 +59,7 @@ async function register(client: Client, process: ProcessRegistration): Promise<s
   await client.query('insert into keys (id) select unnest($1::text[]) on conflict do nothing', [keyIds])
   const first = needed.rows.every((key) => !key.sealing)
   if (first) await client.query('update keys set sealing = true where id = $1', [keyIds[0]])
-  await client.query(
-    `insert into processes (id, name, key_ids) values ($1, $2, $3)
-     on conflict (id) do update set key_ids = excluded.key_ids, seen_at = now()`,
-    [id, name, keyIds],
-  )
+  await noteAlive(client, process)
   return needed.rows.find((key) => key.sealing)?.id ?? keyIds[0]!
 }
 
@@ -73,12 +69,7 @@ export async function keepProcessAlive(
   process: ProcessRegistration,
 ): Promise<string> {
   return connections.run(performance.now() + ALIVE_DEADLINE_MS, async (client) => {
-    const { id, name, keyIds } = process
-    await client.query(
-      `insert into processes (id, name, key_ids) values ($1, $2, $3)
-       on conflict (id) do update set key_ids = excluded.key_ids, seen_at = now()`,
-      [id, name, keyIds],
-    )
+    await noteAlive(client, process)
     await client.query('delete from processes where seen_at < now() - make_interval(secs => $1)', [
       PROCESS_ALIVE_SECONDS * 10,
     ])
@@ -88,6 +79,14 @@ export async function keepProcessAlive(
 }
 
 const ALIVE_DEADLINE_MS = 2_000
+
+async function noteAlive(client: Client, { id, name, keyIds }: ProcessRegistration): Promise<void> {
+  await client.query(
+    `insert into processes (id, name, key_ids) values ($1, $2, $3)
+     on conflict (id) do update set key_ids = excluded.key_ids, seen_at = now()`,
+    [id, name, keyIds],
+  )
+}
 
 /** The process ends: it no longer counts among those that know a key. */
 export async function forgetProcess(connections: Connections, id: string): Promise<void> {

@@ -7,6 +7,7 @@ import type { Lease, LeaseFilter } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { JUDGE } from './lease-sql.ts'
 import { pageOf } from './pages.ts'
+import { withoutNulls } from './rows.ts'
 
 /** What revocations can name, from a lease's row `l`. A lease is ended by any of them that is newer than the lease. */
 const SCOPES = `array['token:' || l.token_id, 'identity:' || l.identity_id, 'workspace:' || l.workspace_id,
@@ -35,7 +36,7 @@ export type LeaseRow = Lease & { identityId: string; labels: Record<string, stri
 export async function selectLease(client: Client, id: string): Promise<LeaseRow | undefined> {
   const text = `select ${COLUMNS} from leases l left join credentials c on c.id = l.credential_id where l.id = $1`
   const { rows } = await client.query({ name: 'lease', text, values: [id] })
-  return rows[0] && leaseOf(rows[0])
+  return rows[0] && withoutNulls(rows[0])
 }
 
 /** The identity's own leases and those that it may `lease:read`, newest first. */
@@ -72,7 +73,7 @@ export async function selectLeases(
     page.after?.[0] ?? null,
     page.limit + 1,
   ])
-  return pageOf(rows.map(leaseOf), page.limit, (lease) => [lease.id])
+  return pageOf(rows.map(withoutNulls<LeaseRow>), page.limit, (lease) => [lease.id])
 }
 
 /** What shows that a token is the one whose digest the ledger has: SHA-256 over `nonce` and its digest. */
@@ -113,9 +114,24 @@ export async function judge(
   })
   return rows.map((row) => ({
     code: (row.code as ProblemCode | null) ?? undefined,
-    credentialId: row.credential_id ?? undefined,
     expiresAt: row.expires_at ?? undefined,
   }))
+}
+
+/** What the event of a lease says that was issued and whose value never left. */
+export type FailedLease = Pick<
+  Lease,
+  'id' | 'identity' | 'workspace' | 'credential' | 'version' | 'runId' | 'reason'
+>
+
+/** Their values have not left. @returns those that exist and were not known to have failed */
+export async function failLeases(client: Client, ids: readonly string[]): Promise<FailedLease[]> {
+  const { rows } = await client.query(
+    `update leases set failed_at = now() where id = any ($1) and failed_at is null
+     returning id, identity, workspace, credential, version, run_id as "runId", reason`,
+    [ids],
+  )
+  return rows.map(withoutNulls<FailedLease>)
 }
 
 /** A lease lasts until `expiresAt` from now on. */
@@ -186,10 +202,4 @@ export async function noteLinkReads(client: Client, reads: readonly LinkNote[]):
       reads.map((read) => read.readAt),
     ],
   )
-}
-
-/** Null columns are left out. */
-function leaseOf(row: Record<string, unknown>): LeaseRow {
-  const entries = Object.entries(row).map(([name, value]) => [name, value ?? undefined])
-  return Object.fromEntries(entries) as LeaseRow
 }

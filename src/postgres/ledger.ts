@@ -1,5 +1,6 @@
 import type { AuditEvent, StreamHead } from '../core/audit.ts'
 import type { Call, Caller, PresentedToken } from '../core/calls.ts'
+import { JUDGEMENT_MS_MAX } from '../core/calls.ts'
 import type { ProblemCode } from '../core/errors.ts'
 import type { LeaseAsk, Ledger, LeaseVerdict, LinkNote, ResealCopies, RotationStep } from '../core/ledger.ts'
 import type { LedgerTransaction } from '../core/ledger-transaction.ts'
@@ -7,13 +8,13 @@ import type { Copy, Lease } from '../core/records.ts'
 import type { Relocation } from '../core/relocation.ts'
 import { CallerOutdated } from '../core/ledger.ts'
 import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
-import { demandCaller, selectCaller } from './callers-sql.ts'
+import { demandCaller, demandOnlyChange, selectCaller } from './callers-sql.ts'
 import type { Connections } from './connections.ts'
 import { selectOther } from './copies-sql.ts'
 import type { VerdictRow } from './lease-batch.ts'
 import { PLACE, requestColumns, verdictsOf } from './lease-batch.ts'
 import { GRANT } from './lease-sql.ts'
-import { judge, noteLinkReads, selectLease } from './leases-sql.ts'
+import { failLeases, judge, noteLinkReads, selectLease } from './leases-sql.ts'
 import { transactionOn } from './transaction.ts'
 import type { Writers } from './writers.ts'
 import { selectRunningRelocation } from './relocations-sql.ts'
@@ -56,10 +57,14 @@ export class PostgresLedger implements Ledger {
     return this.#writers.transaction(call.deadlineAt, async (client, entries) => {
       const beganAt = performance.now()
       if (caller && !(await demandCaller(client, caller))) throw new CallerOutdated()
-      const result = await act(transactionOn(client, call, entries, this.#newId))
+      let raised = 0
+      const result = await act(transactionOn(client, call, entries, this.#newId, () => raised++))
       // A revocation counts within a second: whoever took long, or waited for a lock, is judged again.
       const late = performance.now() - beganAt > JUDGEMENT_MS_MAX
-      if (caller && late && !(await demandCaller(client, caller))) throw new CallerOutdated()
+      if (!caller || !late) return result
+      const still =
+        raised > 0 ? await demandOnlyChange(client, caller, raised) : await demandCaller(client, caller)
+      if (!still) throw new CallerOutdated()
       return result
     })
   }
@@ -102,7 +107,7 @@ export class PostgresLedger implements Ledger {
     })
   }
 
-  async otherCopy(copy: Copy, deadlineAt: number): Promise<Copy | undefined> {
+  async otherCopy(copy: Copy, deadlineAt: number): Promise<(Copy & { isSource: boolean }) | undefined> {
     return this.#readers.run(deadlineAt, (client) => selectOther(client, copy))
   }
 
@@ -113,33 +118,22 @@ export class PostgresLedger implements Ledger {
   async failLeases(leases: readonly { id: string; code: ProblemCode; call: Call }[]): Promise<string[]> {
     const deadlineAt = performance.now() + FAIL_DEADLINE_MS
     return this.#writers.transaction(deadlineAt, async (client, entries) => {
-      const { rows } = await client.query(
-        `update leases set failed_at = now() where id = any ($1) and failed_at is null
-         returning id, identity, workspace, credential, version, run_id as "runId", reason`,
-        [leases.map((lease) => lease.id)],
-      )
-      for (const { id, identity, workspace, credential, version, runId, reason } of rows) {
+      const ids = leases.map(({ id }) => id)
+      const failed = await failLeases(client, ids)
+      for (const { id, ...known } of failed) {
         const { code, call } = leases.find((lease) => lease.id === id)!
-        const known = {
-          identity,
-          workspace,
-          credential,
-          version,
-          runId: runId ?? undefined,
-          reason: reason ?? undefined,
-        }
         entries.push({ entry: { action: 'lease:issue', outcome: 'failed', code, lease: id, ...known }, call })
       }
-      return rows.map((row) => row.id)
+      return failed.map(({ id }) => id)
     })
   }
 
   runningRotation(): Promise<{ id: string; toKey: string } | undefined> {
-    return this.#upkeep.run(performance.now() + ROTATION_DEADLINE_MS, selectRunningRotation)
+    return this.#upkeep.run(performance.now() + UPKEEP_DEADLINE_MS, selectRunningRotation)
   }
 
   runningRelocation(): Promise<Relocation | undefined> {
-    return this.#upkeep.run(performance.now() + ROTATION_DEADLINE_MS, selectRunningRelocation)
+    return this.#upkeep.run(performance.now() + UPKEEP_DEADLINE_MS, selectRunningRelocation)
   }
 
   async moveCopies(
@@ -149,7 +143,7 @@ export class PostgresLedger implements Ledger {
     reseal: ResealCopies,
   ): Promise<RotationStep | undefined> {
     try {
-      return await this.#upkeep.run(performance.now() + ROTATION_DEADLINE_MS, (client) =>
+      return await this.#upkeep.run(performance.now() + UPKEEP_DEADLINE_MS, (client) =>
         inTransaction(
           client,
           () => {},
@@ -177,7 +171,6 @@ export class PostgresLedger implements Ledger {
   }
 }
 
-const JUDGEMENT_MS_MAX = 500
-const ROTATION_DEADLINE_MS = 30_000
+const UPKEEP_DEADLINE_MS = 30_000
 const FAIL_DEADLINE_MS = 5_000
 const PAGE_DEADLINE_MS = 60_000

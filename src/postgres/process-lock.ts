@@ -4,7 +4,7 @@ import { link, open, rename, rm } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { alive, ownIdentity, type ProcessIdentity } from './embedded-process.ts'
 
-const patienceMs = 60_000
+const PATIENCE_MS = 60_000
 
 /** The embedded database cannot be used; the message says why and what to change. */
 export class EmbeddedServerError extends Error {
@@ -23,7 +23,7 @@ export async function holdLock(lock: string): Promise<() => Promise<void>> {
   await writeDurably(own, JSON.stringify(ownIdentity()))
   try {
     // A link appears with its content, so a lock is never seen without its holder's name.
-    for (const deadline = Date.now() + patienceMs; !(await linked(own, lock)); await sleep(20)) {
+    for (const deadline = Date.now() + PATIENCE_MS; !(await linked(own, lock)); await sleep(20)) {
       await dropStaleLock(lock, `${own}.stale`)
       if (Date.now() > deadline) throw new EmbeddedServerError(`Another process holds ${lock}`)
     }

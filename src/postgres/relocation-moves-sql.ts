@@ -85,7 +85,8 @@ export async function claimCopies(
 /** The pending copies are no longer needed. */
 export async function releaseClaims(client: Client, pendingIds: readonly string[]): Promise<void> {
   await client.query(
-    `update copies set state = 'dropped', dropped_at = now() where id = any ($1) and state = 'pending'`,
+    `update copies set state = 'dropped', dropped_at = now(), for_good = true
+     where id = any ($1) and state = 'pending'`,
     [pendingIds],
   )
 }

@@ -7,6 +7,7 @@ import type {
   RelocationPlan,
   RelocationState,
   Route,
+  StayCount,
 } from '../core/relocation.ts'
 import type { Client } from './connections.ts'
 import { pageOf } from './pages.ts'
@@ -17,9 +18,16 @@ const stays = (failed: boolean): string => `array(
     order by s.noted_at, s.credential_id, s.version limit 100
   )`
 
+// A transaction that waited for the row may have begun before what it ends.
+const RAN_SECONDS = 'greatest(extract(epoch from now() - running_since), 0)::double precision'
+
+const secondsOf = (heading: 'over' | 'back'): string =>
+  `m.${heading}_seconds + case when m.state = 'running' and m.heading = '${heading}' then ${RAN_SECONDS} else 0 end`
+
 const COLUMNS = `m.id, m.state, m.heading, m.from_store as "from", m.to_store as "to", m.workspaces, m.total, m.moved,
-  m.skipped, m.failed, m.throttled, m.started_at as "startedAt", m.started_by as "startedBy",
-  m.finished_at as "finishedAt", ${stays(true)} as failures, ${stays(false)} as stays`
+  m.moved_over as "movedOver", m.moved_back as "movedBack", m.skipped, m.failed, m.throttled,
+  ${secondsOf('over')} as "overSeconds", ${secondsOf('back')} as "backSeconds", m.started_at as "startedAt",
+  m.started_by as "startedBy", m.finished_at as "finishedAt", ${stays(true)} as failures, ${stays(false)} as stays`
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const NIL_ID = '00000000-0000-0000-0000-000000000000'
@@ -147,7 +155,8 @@ export async function runRelocation(client: Client, id: string, heading: Heading
   await client.query('savepoint run')
   try {
     await client.query(
-      `update store_migrations set state = 'running', heading = $2, finished_at = null, progressed_at = now(),
+      `update store_migrations set state = 'running', heading = $2, finished_at = null,
+         running_since = now(), progressed_at = now(),
          failed = case when $2 = 'closing' then failed else 0 end,
          skipped = case when $2 = 'closing' then skipped else 0 end
        where id = $1`,
@@ -167,6 +176,8 @@ export async function runRelocation(client: Client, id: string, heading: Heading
 export async function endRelocation(client: Client, id: string, state: RelocationState): Promise<void> {
   await client.query(
     `update store_migrations set state = $2, finished_at = now(),
+       over_seconds = over_seconds + case when heading = 'over' then ${RAN_SECONDS} else 0 end,
+       back_seconds = back_seconds + case when heading = 'back' then ${RAN_SECONDS} else 0 end,
        moved = case when $2 = 'rolled_back' then 0 else moved end
      where id = $1 and state = 'running'`,
     [id, state],
@@ -199,6 +210,31 @@ export async function insertStays(
   await client.query(
     'update store_migrations set failed = failed + $2, skipped = skipped + $3 where id = $1',
     [id, failed, rows.length - failed],
+  )
+  return rows
+}
+
+/** Counts copies that it has moved as it heads now: for the report, which a way back does not lessen. */
+export async function countMoved(
+  client: Client,
+  { id, heading }: Relocation,
+  moved: number | undefined,
+): Promise<void> {
+  if (!moved) return
+  await client.query(
+    `update store_migrations set moved_over = moved_over + case when $2 = 'over' then $3::bigint else 0 end,
+       moved_back = moved_back + case when $2 = 'back' then $3::bigint else 0 end
+     where id = $1`,
+    [id, heading, moved],
+  )
+}
+
+/** How many copies were not moved for each code. */
+export async function countCodes(client: Client, id: string): Promise<StayCount[]> {
+  const { rows } = await client.query(
+    `select code, failed, count(*) as copies from store_migration_stays where migration_id = $1
+     group by code, failed order by code, failed`,
+    [id],
   )
   return rows
 }

@@ -1,5 +1,6 @@
 import type { Page, PageRequest } from '../core/calls.ts'
 import type { ResealCopies, RotationStep } from '../core/ledger.ts'
+import { isUuid, NIL_UUID } from '../core/names.ts'
 import type { Rotation, RotationFailure } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { PROCESS_ALIVE_SECONDS } from './keys-sql.ts'
@@ -10,8 +11,6 @@ const COLUMNS = `r.id, r.state, r.to_key as "toKey", r.total, r.moved, r.skipped
     select jsonb_build_object('workspace', f.workspace, 'credential', f.credential, 'version', f.version, 'code', f.code)
     from rotation_failures f where f.rotation_id = r.id order by f.failed_at, f.copy_id limit 100
   ) as failures`
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 /** Inserts under a key read its row for share: they wait here, or have been counted. */
 async function lockKeys(client: Client): Promise<void> {
@@ -76,7 +75,7 @@ export async function beginRotation(
 
 /** A rotation with its first 100 failures. */
 export async function selectRotation(client: Client, id: string): Promise<Rotation | undefined> {
-  if (!UUID.test(id)) return undefined
+  if (!isUuid(id)) return undefined
   const { rows } = await client.query(`select ${COLUMNS} from rotations r where r.id = $1`, [id])
   return rows[0] && rotationOf(rows[0])
 }
@@ -139,8 +138,6 @@ interface Taken {
   workspace: string
   credential: string
 }
-
-const BEFORE_ALL = '00000000-0000-0000-0000-000000000000'
 
 /** One batch, in the transaction that the caller began. */
 export async function moveCopies(
@@ -245,7 +242,7 @@ async function take(
     after?.keyId ?? '',
   ])
   for (const { id: keyId } of keys.rows) {
-    const from = keyId === after?.keyId ? after?.id : BEFORE_ALL
+    const from = keyId === after?.keyId ? after?.id : NIL_UUID
     const { rows } = await client.query<Taken>({
       name: 'take copies',
       text: TAKE,

@@ -36,19 +36,32 @@ const DUE = `ref is not null and coalesce(attempted_at <= now() - make_interval(
     or state = 'replaced' and dropped_at <= now() - make_interval(secs => $1)
     or state = 'dropped' and coalesce(deleted_at, dropped_at) <= now() - make_interval(secs => $1))`
 
-const DROPPED = `id, store, ref, for_good as "forGood"`
+/** What was never current is nothing that anybody would want back. */
+const DROPPED = `id, store, ref, for_good or state = 'pending' as "forGood"`
+
+/** Where something is due, and how much. */
+export async function countDue(
+  client: Client,
+  graceSeconds: number,
+): Promise<{ store: string; copies: number }[]> {
+  const text = `select store, count(*) as copies from copies where ${DUE} group by store order by store`
+  return (await client.query(text, [graceSeconds])).rows
+}
 
 /** Drops what is due and takes it for a delete: committed as dropped, it can no longer be made current. */
 export async function takeDropped(
   client: Client,
+  store: string,
   graceSeconds: number,
   limit: number,
 ): Promise<DroppedCopy[]> {
   const { rows } = await client.query(
-    `update copies set state = 'dropped', dropped_at = coalesce(dropped_at, named_at), attempted_at = now()
-     where id in (select id from copies where ${DUE} order by id limit $2 for update skip locked)
+    `update copies set state = 'dropped', dropped_at = coalesce(dropped_at, named_at), attempted_at = now(),
+       for_good = for_good or state = 'pending'
+     where id in (
+       select id from copies where store = $2 and ${DUE} order by id limit $3 for update skip locked)
      returning ${DROPPED}`,
-    [graceSeconds, limit],
+    [graceSeconds, store, limit],
   )
   return rows
 }

@@ -21,6 +21,7 @@ export function transactionOn(
   call: Call,
   entries: Entry[],
   newId: () => string,
+  onPolicyRaised: () => void,
 ): LedgerTransaction {
   return {
     record: (entry: AuditEntry) => void entries.push({ entry, call }),
@@ -32,7 +33,7 @@ export function transactionOn(
     deleteWorkspace: (id) => policy.deleteWorkspace(client, id),
     workspaces: (page) => policy.selectWorkspaces(client, page),
 
-    changePolicy: () => policy.raisePolicy(client),
+    changePolicy: () => policy.raisePolicy(client).then(onPolicyRaised),
     role: (name) => policy.selectRole(client, name),
     putRole: (name, grants) => policy.upsertRole(client, newId(), name, grants),
     deleteRole: (name) => policy.deleteRole(client, name),
@@ -76,7 +77,8 @@ export function transactionOn(
 
     duePurges: (recoverySeconds, limit) => sweep.selectDuePurges(client, recoverySeconds, limit),
     forgetCopies: (graceSeconds, limit) => sweep.deleteCopies(client, graceSeconds, limit),
-    takeDropped: (graceSeconds, limit) => sweep.takeDropped(client, graceSeconds, limit),
+    dueByStore: (graceSeconds) => sweep.countDue(client, graceSeconds),
+    takeDropped: (store, graceSeconds, limit) => sweep.takeDropped(client, store, graceSeconds, limit),
     dueCopies: (graceSeconds, limit) => sweep.selectDue(client, graceSeconds, limit),
     noteDeleted: (copy, graceSeconds) => sweep.noteDeleted(client, copy, graceSeconds),
     forgetLeases: (retentionSeconds, limit) => sweep.deleteLeases(client, retentionSeconds, limit),
@@ -99,13 +101,22 @@ export function transactionOn(
     latestRelocation: () => relocations.selectLatestRelocation(client),
     runRelocation: (id, heading) => relocations.runRelocation(client, id, heading),
     endRelocation: (id, state) => relocations.endRelocation(client, id, state),
+    stayCounts: (id) => relocations.countCodes(client, id),
     recordStays: (id, stays) => relocations.insertStays(client, id, stays),
     countThrottled: (id, times) => relocations.countThrottled(client, id, times),
     hasProgressed: (id, withinMs) => relocations.hasProgressed(client, id, withinMs),
     claimCopies: (relocation, claiming) => moves.claimCopies(client, relocation, claiming),
     releaseClaims: (pendingIds) => moves.releaseClaims(client, pendingIds),
-    switchCopies: (relocation, carried) => moves.switchCopies(client, relocation, carried),
-    pointBack: (relocation, limit) => moves.pointBack(client, relocation, limit),
+    switchCopies: async (relocation, carried) => {
+      const switched = await moves.switchCopies(client, relocation, carried)
+      await relocations.countMoved(client, relocation, switched.length)
+      return switched
+    },
+    pointBack: async (relocation, limit) => {
+      const pointed = await moves.pointBack(client, relocation, limit)
+      await relocations.countMoved(client, relocation, pointed)
+      return pointed
+    },
     dropSources: (id, limit) => moves.dropSources(client, id, limit),
     anyToMove: (relocation) => moves.anyToMove(client, relocation),
     noteStanding: (relocation) => moves.noteStanding(client, relocation),

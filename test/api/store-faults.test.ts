@@ -5,7 +5,7 @@ import { StoreError } from '../../src/core/secret-store.ts'
 import type { Answer, Json } from '../service.ts'
 import { ALL, startService } from '../service.ts'
 import type { Troubled } from '../troubled-store.ts'
-import { forEver, troubledStore } from '../troubled-store.ts'
+import { barrier, forEver, troubledStore } from '../troubled-store.ts'
 import { eventsIn, eventually } from '../vault.ts'
 
 const C = '/v1/workspaces/acme/credentials'
@@ -16,11 +16,14 @@ const faulty = await troubledStore(t, {
   tuning,
   seen: { name: 'faulty', links: { acme: ['apps/'] } },
 })
-const well = await troubledStore(t, { seen: { name: 'well', prefix: 'other' } })
+const well = await troubledStore(t, {
+  limits: { timeoutMs: 30_000 },
+  seen: { name: 'well', prefix: 'other' },
+})
 const service = await startService(
   t,
-  { settleEveryMs: 50, storeCheckEveryMs: 3_600_000, healthMaxAgeMs: 0 },
-  { stores: [faulty.store, well.store] },
+  { settleEveryMs: 50, storeCheckEveryMs: 3_600_000, healthMaxAgeMs: 0, sweepEveryMs: 200 },
+  { stores: [faulty.store, well.store], longestCallSeconds: 30 },
 )
 const { ground } = service
 const writer = service.as(await service.identity('writer', [ALL]))
@@ -204,4 +207,29 @@ t.test('operators see each store, what it keeps and whether it is well', async (
   const other = await service.identity('other', [{ actions: ['admin:keys'], workspaces: ['*'] }])
   const refused = await service.adminAs(other)('GET', '/v1/admin/stores')
   t.match([refused.status, refused.json.code], [403, 'forbidden'])
+})
+
+t.test('a service that is stopped takes no more connections, whatever its sweep waits for', async (t) => {
+  const names = Array.from({ length: 12 }, (_, n) => `doomed-${n}`)
+  for (const name of names) await put(name, { value: 1, store: 'well' })
+  const { wait, open } = barrier()
+  well.trouble.onCall = (call) => (call === 'delete' ? wait() : undefined)
+  const deletes = (): number => well.calls.filter((call) => call.startsWith('delete')).length
+  for (const name of names) await writer('DELETE', `${C}/${name}?purge=true`)
+  await ground.sql(
+    `update copies set dropped_at = now() - interval '1 hour' where store = 'well' and for_good`,
+  )
+  const url = await service.strongroom.serviceApp.listen({ host: '127.0.0.1', port: 0 })
+  const answers = (): Promise<boolean> =>
+    fetch(`${url}/health/live`, { headers: { connection: 'close' } }).then(
+      () => true,
+      () => false,
+    )
+  t.ok(await answers())
+  t.ok(await eventually(async () => deletes() > 0))
+  const closing = service.strongroom.close()
+  t.ok(await eventually(async () => !(await answers())))
+  open()
+  await closing
+  t.ok(deletes() <= 8, 'the sweep has ended what was on its way, and no more')
 })

@@ -12,7 +12,11 @@ const QUICK = { retriesMax: 0 }
 
 const team = await troubledStore(t, { tuning: QUICK, limits: { writesPerSecond: 1000 } })
 const aws = await troubledStore(t, { name: 'aws-eu' })
-const service = await startService(t, { relocationEveryMs: 20 }, { stores: [team.store, aws.store] })
+const service = await startService(
+  t,
+  { relocationEveryMs: 20, relocationGiveUpMs: 200 },
+  { stores: [team.store, aws.store] },
+)
 const { admin, ground } = service
 const worker = service.as(await service.identity('worker', [ALL]))
 for (const workspace of ['acme', 'globex']) {
@@ -115,10 +119,15 @@ t.test('a run is accepted with 202 and its place, moves, and is rolled back', as
   t.notOk('finished_at' in begun.json)
   const done = await ended(id)
   t.match(done, { state: 'done', workspaces: ['acme'], moved: 2, failures: [], stays: [], finished_at: /Z$/ })
+  t.match(done, { moved_over: 2, duration_seconds: Number, rate_per_second: Number })
+  t.notOk('rollback' in done)
   t.same([await storeOf('acme'), await storeOf('globex')], ['team-vault', 'local'])
 
   const back = await change(id, 'rollback')
   t.match([back.status, back.json.state], [200, 'rolled_back'])
+  const { duration_seconds, rate_per_second } = done
+  const rollback = { moved: 2, duration_seconds: Number, rate_per_second: Number }
+  t.match(back.json, { moved: 0, moved_over: 2, duration_seconds, rate_per_second, rollback })
   t.equal(await storeOf('acme'), 'local')
   const again = await change(id, 'rollback')
   t.same([again.status, again.json], [200, back.json], 'again the same')
@@ -218,4 +227,27 @@ t.test('it takes admin:stores, and what is not there is 404', async (t) => {
     t.same(codeOf(await admin('GET', place)), [404, 'not_found'])
     for (const what of CHANGES) t.same(codeOf(await admin('POST', `${place}/${what}`)), [404, 'not_found'])
   }
+})
+
+t.test('what only a dead target has is purged and made anew, and its rollback ends', async (t) => {
+  const C = '/v1/workspaces/acme/credentials'
+  const { id } = (await post({ from: 'team-vault', to: 'aws-eu', workspaces: ['acme'] })).json
+  t.match(await ended(id), { state: 'done', moved: 2 })
+  await worker('PUT', `${C}/a/value`, { value: 'a two' })
+  aws.trouble.onCall = () => {
+    throw new StoreError('unavailable', 'in the test')
+  }
+  await change(id, 'rollback')
+  const stuck = await ended(id)
+  const failures = [{ workspace: 'acme', credential: 'a', version: 2, code: 'store_unavailable' }]
+  t.match(stuck, { state: 'failed', heading: 'back', failures })
+  t.equal((await worker('POST', `${C}/b/leases`, {})).json.value, 'b', 'all others are where they were')
+  t.same(codeOf(await worker('PUT', `${C}/a/value`, { value: 'a three' })), [503, 'store_unavailable'])
+
+  t.equal((await worker('DELETE', `${C}/a?purge=true`)).status, 204)
+  const anew = { connector: 'c', value: 'a three', store: 'local' }
+  t.equal((await worker('PUT', `${C}/a`, anew)).status, 201)
+  await change(id, 'rollback')
+  t.match(await ended(id), { state: 'rolled_back', failed: 0, rollback: { moved: 2 } })
+  t.equal((await worker('POST', `${C}/a/leases`, {})).json.value, 'a three')
 })

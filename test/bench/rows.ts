@@ -1,4 +1,4 @@
-/** A figure beside its reference, and what DESIGN.md section 7 asks of it. */
+/** A figure beside its reference, and what it must reach. */
 export interface Row {
   work: string
   measured: string

@@ -1,5 +1,5 @@
-// npm run bench: DESIGN.md section 7, every figure beside its references from the same run. `--json FILE` keeps the rows,
-// `--only leases|starts|stores|rotation` measures a part.
+// npm run bench: "Figures" of README.md, every figure beside its references from the same run. `--json FILE` keeps the
+// rows, `--only leases|starts|stores|rotation` measures a part.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,6 @@
 import t from 'tap'
+import { command as upgrade } from '../../src/cli/db-upgrade.ts'
+import { command as init } from '../../src/cli/init.ts'
 import { FernetKey } from '../../src/core/fernet.ts'
 import { runStrongroom } from './run-strongroom.ts'
 
@@ -21,7 +23,7 @@ t.test('the help names every command and every exit code', async (t) => {
   t.equal(code, 0)
   t.equal(err, '')
   for (const name of commands) t.match(out, new RegExp(`^  ${name} `, 'm'))
-  for (const exit of [0, 1, 2, 69, 78]) t.match(out, new RegExp(`\\b${exit} [a-z]`))
+  for (const exit of [0, 1, 2, 69, 78, 130]) t.match(out, new RegExp(`\\b${exit} [a-z]`))
 })
 
 for (const name of commands) {
@@ -47,6 +49,7 @@ const misused: [args: string[], says: RegExp][] = [
   [['lease', '../x'], /NAME cannot be/],
   [['lease', 'db', '--ttl', '0'], /--ttl takes a whole number from 1 to 3600/],
   [['lease', 'db', '--version', '1.5'], /--version takes a whole number/],
+  [['lease', 'db', '--version', '1000000000'], /--version takes a whole number .*999999999/],
   [['lease', 'db', '--field', 'password'], /--field takes a JSON Pointer/],
   [['put', 'db'], /--connector must name/],
   [['put', 'db', '--connector', 'c', '--label', 'team'], /--label takes/],
@@ -91,10 +94,18 @@ t.test('every fault of the configuration is a line, and the exit code is 78', as
   t.notMatch(err, /hunter2/)
 })
 
-t.test('the commands that open the database need its owner', async (t) => {
-  for (const name of ['init', 'db-upgrade']) {
-    const { code, err } = await runStrongroom([name])
-    t.equal(code, 78)
-    t.match(err, /STRONGROOM_DATABASE_OWNER_URL: is not set/)
-  }
-})
+t.test(
+  'the commands that open the database need its owner, and their help names all that they need',
+  async (t) => {
+    for (const [name, { help }] of [
+      ['init', init],
+      ['db-upgrade', upgrade],
+    ] as const) {
+      const { code, err } = await runStrongroom([name])
+      t.equal(code, 78)
+      t.match(err, /STRONGROOM_DATABASE_OWNER_URL: is not set/)
+      for (const [, variable] of err.matchAll(/(STRONGROOM_\w+): is not set/g))
+        t.match(help, new RegExp(`\\b${variable}\\b`))
+    }
+  },
+)

@@ -1,13 +1,13 @@
 import t from 'tap'
-import { MigrationView } from '../../src/cli/migration-progress.ts'
-import type { Migration } from '../../src/cli/migration-client.ts'
-import { sameRoute } from '../../src/cli/migration-client.ts'
+import { relocationView } from '../../src/cli/relocation-progress.ts'
+import type { Relocation } from '../../src/cli/relocation-client.ts'
+import { sameRoute } from '../../src/cli/relocation-client.ts'
 import { Pace } from '../../src/cli/run-progress.ts'
 import { mintToken } from '../../src/core/token.ts'
 import { loopback, runStrongroom, type Seen } from './run-strongroom.ts'
 
 const ID = '0190a1b2-0000-7000-8000-000000000009'
-const running: Migration = {
+const running: Relocation = {
   id: ID,
   state: 'running',
   heading: 'over',
@@ -15,6 +15,7 @@ const running: Migration = {
   to: 'team-vault',
   total: 1000,
   moved: 100,
+  moved_over: 100,
   skipped: 0,
   failed: 0,
   throttled: 0,
@@ -23,6 +24,7 @@ const running: Migration = {
   stays: [],
 }
 const finished_at = '2030-01-01T00:01:40.000Z'
+const took = { duration_seconds: 100, rate_per_second: 9.5, finished_at }
 const plan = { from: 'local', to: 'team-vault', copies: 1000, bytes: 2048, groups: [], stays: [] }
 const ORDER = ['migrate-store', '--from', 'local', '--to', 'team-vault']
 const token = mintToken().text.reveal()
@@ -59,7 +61,7 @@ t.test(
       failed: 101,
       throttled: 7,
       failures,
-      finished_at,
+      ...took,
     }
     const { env, close } = await serving(() => ({ status: 200, body: failed }))
     t.teardown(close)
@@ -71,13 +73,13 @@ t.test(
     )
     t.match(err, `--resume ${ID}; --rollback ${ID} undoes it`)
     const report = { state: 'failed', moved: 899, failed: 101, throttled: 7, failures }
-    t.match(linesOf(out).at(-1), { ...report, duration_seconds: 100, rate_per_second: 9 })
+    t.match(linesOf(out).at(-1), { ...report, ...took })
   },
 )
 
 t.test('what stays is listed with its reason, and is no failure', async (t) => {
   const stays = [{ workspace: 'acme', credential: 'big', version: 1, code: 'too_large' }]
-  const done = { ...running, state: 'done', moved: 999, skipped: 1, stays, finished_at }
+  const done = { ...running, state: 'done', moved: 999, skipped: 1, stays, ...took }
   const planned = {
     ...plan,
     stays: [
@@ -91,24 +93,76 @@ t.test('what stays is listed with its reason, and is no failure', async (t) => {
   t.equal(code, 0)
   t.match(err, '2 copies stay: links: somebody else keeps those, and they are read where they lie (link).\n')
   t.match(err, '1 copies stay: larger than team-vault takes (too_large).\n')
-  t.match(err, 'Done in 1 min 40 s: 999 copies moved, 1 stay, 0 failed (10/s).\n')
+  t.match(err, 'Done in 1 min 40 s: 999 copies moved, 1 stay, 0 failed (9.5/s).\n')
   t.match(err, 'These stay where they are:\n  acme/big version 1: too_large\n')
 })
 
-t.test('finalizing is done though copies had failed, and says where those are', async (t) => {
-  const failures = [{ workspace: 'acme', credential: 'orders-db', version: 3, code: 'store_rejected' }]
-  const finalized = { ...running, state: 'finalized', heading: 'closing', failed: 1, failures, finished_at }
-  const { env, close } = await serving(() => ({ status: 200, body: finalized }))
+for (const [state, heading, where] of [
+  ['finalized', 'closing', 'These are still in local:'],
+  ['rolled_back', 'back', 'These are still in team-vault:'],
+  ['cancelled', 'over', 'These could not be moved, or stay:'],
+] as const) {
+  t.test(`of one that is ${state}, whatever failed or stays is listed, and the exit code is 1`, async (t) => {
+    const failures = [{ workspace: 'acme', credential: 'orders-db', version: 3, code: 'store_rejected' }]
+    const stays = [{ workspace: 'acme', credential: 'big', version: 1, code: 'too_large' }]
+    const ended = { ...running, state, heading, failed: 1, failures, skipped: 1, stays, finished_at }
+    const { env, close } = await serving(() => ({ status: 200, body: ended }))
+    t.teardown(close)
+    const asked = { finalized: '--finalize', rolled_back: '--rollback', cancelled: '--cancel' }[state]
+    const { code, err } = await runStrongroom(['migrate-store', asked, ID], env)
+    t.equal(code, 1)
+    t.match(err, `${where}\n  acme/orders-db version 3: store_rejected\n  acme/big version 1: too_large\n`)
+  })
+}
+
+t.test('what stays at the end of a rollback is listed, and is no failure by itself', async (t) => {
+  const stays = [{ workspace: 'acme', credential: 'big', version: 2, code: 'too_large' }]
+  const rollback = { moved: 100, duration_seconds: 4, rate_per_second: 25 }
+  const back = { state: 'rolled_back', heading: 'back', moved: 0, skipped: 1, stays, rollback, ...took }
+  const { env, close } = await serving(() => ({ status: 200, body: { ...running, ...back } }))
   t.teardown(close)
-  const { code, err } = await runStrongroom(['migrate-store', '--finalize', ID], env)
+  const { code, out, err } = await runStrongroom(['migrate-store', '--follow', ID], env)
   t.equal(code, 0)
-  t.match(err, 'These are still in local:\n  acme/orders-db version 3: store_rejected\n')
+  t.match(err, /^Rolled back in 4 s \(25\/s\): .* from local again\.\nThese are still in team-vault:\n/)
+  t.match(err, '  acme/big version 2: too_large\n')
+  t.match(linesOf(out).at(-1), { moved: 0, moved_over: 100, rollback, ...took }, 'both ways are told')
 })
+
+t.test('a rollback that has not ended is not undone by the same command again', async (t) => {
+  const there = [{ ...running, state: 'failed', heading: 'back', failed: 1, finished_at }]
+  const { env, seen, close } = await serving(() => ({ status: 500 }), { there })
+  t.teardown(close)
+  const says = `was being rolled back, and that has not ended: --rollback ${ID} goes on with it, --resume ${ID} moves over again\n`
+  const { code, err } = await runStrongroom([...ORDER, '--yes'], env)
+  t.equal(code, 1)
+  t.match(err, `strongroom: the store migration ${ID} from local to team-vault ${says}`)
+  t.notOk(
+    seen.some(({ method }) => method === 'POST'),
+    'nothing was asked for',
+  )
+  const dry = await runStrongroom([...ORDER, '--dry-run'], env)
+  t.match(dry, { code: 0, err: says })
+  t.strictSame(linesOf(dry.out), [{ plan }])
+})
+
+t.test(
+  'a plan says that what is too large out of an external store is seen only when it is read',
+  async (t) => {
+    const { bytes: _, ...unknown } = { ...plan, from: 'aws-eu' }
+    const { env, close } = await serving(() => ({ status: 500 }), { planned: unknown })
+    t.teardown(close)
+    const { err } = await runStrongroom([...ORDER, '--dry-run'], env)
+    t.match(
+      err,
+      'Only aws-eu knows how long its values are: those that team-vault does not take will stay too',
+    )
+  },
+)
 
 t.test('a service that is away for a moment does not end the looking', async (t) => {
   let looks = 0
   const unavailable = { status: 503, body: { code: 'unavailable', detail: 'Not now' } }
-  const done = { ...running, state: 'done', moved: 1000, finished_at }
+  const done = { ...running, state: 'done', moved: 1000, ...took }
   const { env, close } = await serving(() => (looks++ < 1 ? unavailable : { status: 200, body: done }))
   t.teardown(close)
   const { code, err } = await runStrongroom([...ORDER, '--yes'], env)
@@ -167,21 +221,15 @@ t.test('routes are the same whatever the order of their workspaces', async (t) =
 })
 
 t.test('going back, what is done is what is no longer moved', async (t) => {
-  const pace = new Pace(new MigrationView({ moved: 1000 }, performance.now()))
-  const back: Migration = { ...running, heading: 'back', moved: 1000 }
+  const pace = new Pace(relocationView)
+  const back: Relocation = { ...running, heading: 'back', moved: 1000 }
   pace.lineOf(back, 0)
-  t.match(pace.lineOf({ ...back, moved: 800 }, 2000), { moved: 800, rate_per_second: 100, left_seconds: 8 })
-})
-
-t.test('of one that was rolled back earlier nobody can tell how long it took', async (t) => {
-  const back: Migration = { ...running, state: 'rolled_back', heading: 'back', moved: 0, finished_at }
-  const line = new Pace(new MigrationView()).lineOf(back)
-  t.match(line, { state: 'rolled_back', finished_at })
-  t.notOk('duration_seconds' in line || 'rate_per_second' in line)
+  const later = { ...back, moved: 800, rollback: { moved: 200 } }
+  t.match(pace.lineOf(later, 2000), { moved: 800, rate_per_second: 100, left_seconds: 8 })
 })
 
 t.test('the bar says how often a store asked for patience', async (t) => {
-  const view = new MigrationView()
+  const view = relocationView
   t.equal(
     view.notes({ ...running, failed: 2, skipped: 3, throttled: 4 }),
     '2 failed, 3 stay, throttled 4 times',

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { command } from '../../src/cli/migrate-store.ts'
-import { MigrationClient } from '../../src/cli/migration-client.ts'
+import { RelocationClient } from '../../src/cli/relocation-client.ts'
 import { ServiceClient } from '../../src/cli/service-client.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { startService, temporaryDirectory } from '../chaos/service-process.ts'
@@ -25,7 +25,7 @@ const admin = new ServiceClient(
   service.adminUrl,
   new Secret(readFileSync(join(directory, 'admin.token'), 'utf8').trim()),
 )
-const migrations = new MigrationClient(admin)
+const relocations = new RelocationClient(admin)
 const ask = async (client: ServiceClient, method: string, path: string, body: object = {}) =>
   (await client.call(method, path, new Secret(JSON.stringify(body)))).body as Record<string, never>
 
@@ -86,20 +86,20 @@ t.test('--dry-run shows what would move, tries the target, and begins nothing', 
   t.match(err, /\nteam-vault has taken a trial value, given it back and deleted it\.\n$/)
   t.ok(vault.requests.some((line) => line.startsWith('POST /v1/secret/data/strongroom/probe/')))
   t.strictSame(vault.kept(), [])
-  t.strictSame(await migrations.unfinished(), [])
+  t.strictSame(await relocations.unfinished(), [])
 })
 
 t.test('without a terminal and without --yes nothing is begun, and it says so', async (t) => {
   const { code, out, err } = await runStrongroom(['migrate-store', ...TO_VAULT], env)
   t.match({ code, out }, { code: 2, out: '' })
   t.match(err, /there is no terminal to ask on: it takes --yes/)
-  t.strictSame(await migrations.unfinished(), [])
+  t.strictSame(await relocations.unfinished(), [])
 })
 
 t.test('on a terminal it asks, and whoever does not say yes begins nothing', async (t) => {
   await t.rejects(migrate(TO_VAULT, ''), { message: 'nothing was begun', exitCode: 1 })
   await t.rejects(migrate(TO_VAULT, 'yesterday'), { message: 'nothing was begun' })
-  t.strictSame(await migrations.unfinished(), [])
+  t.strictSame(await relocations.unfinished(), [])
 })
 
 t.test('on a terminal there is a bar, and a rollback points everything back', async (t) => {
@@ -108,7 +108,7 @@ t.test('on a terminal there is a bar, and a rollback points everything back', as
   t.same(asked, ['Begin? [y/N] '])
   t.strictSame(lines, [], 'what a script reads is not for a terminal')
   t.match(drawn, /100% {2}4 of 4 copies {2}\d+\/s .* 0 failed/)
-  t.match(err, /\nDone in \d+ s: 4 copies moved, 0 stay, 0 failed \(\d+\/s\)\.\n/)
+  t.match(err, /\nDone in \d+ s: 4 copies moved, 0 stay, 0 failed \([\d.]+\/s\)\.\n/)
   t.strictSame(await lying(), allIn('team-vault'))
 
   await put('acme/a', 'updated meanwhile')
@@ -116,8 +116,9 @@ t.test('on a terminal there is a bar, and a rollback points everything back', as
   const back = await migrate(['--rollback', id!])
   t.equal(back.code, 0)
   t.match(back.lines.at(-1), { id, state: 'rolled_back', heading: 'back', moved: 0, failures: [] })
-  t.type(back.lines.at(-1).duration_seconds, 'number')
-  t.match(back.err, /^Rolled back in \d+ s: what was moved is read from local again\.\n/)
+  const rollback = { moved: 5, duration_seconds: Number, rate_per_second: Number }
+  t.match(back.lines.at(-1), { moved_over: 4, duration_seconds: Number, rollback })
+  t.match(back.err, /^Rolled back in \d+ s \([\d.]+\/s\): what was moved is read from local again\.\n/)
   t.strictSame(await lying(), allIn('local'))
   await t.rejects(migrate(['--finalize', id!]), { code: 'wrong_state' })
 })
@@ -190,7 +191,7 @@ t.test('a target that is denied fails the plan, is named, and nothing is begun',
   t.teardown(() => vault.recover())
   const { code, err } = await runStrongroom(['migrate-store', ...TO_VAULT, '--yes'], env)
   t.match({ code, err }, { code: 1, err: /store_denied: team-vault did not take a trial value/ })
-  t.match((await migrations.unfinished()).length, 0)
+  t.match((await relocations.unfinished()).length, 0)
 })
 
 t.test('when the target dies, a rollback does not need it', async (t) => {
@@ -230,7 +231,7 @@ t.test(
     })
     t.equal(await new Promise((resolve) => child.on('close', resolve)), 1)
     const [, id] = /follow it with strongroom migrate-store --follow (\S+)\n/.exec(err) ?? []
-    t.match(await migrations.read(id!), { state: 'running' })
+    t.match(await relocations.read(id!), { state: 'running' })
     await t.rejects(migrate([...TO_LOCAL, '--yes']), { message: `--follow ${id}, or --cancel it` })
 
     const looking = Promise.withResolvers<undefined>()

@@ -131,6 +131,20 @@ export function conforms(t: Test, { name, troubles, make }: StoreTrial): void {
     await failsAs(t, 'not_found', () => store.read(Locator.parse('apps/acme/none')!))
   })
 
+  void t.test(`${name}: what lies under the prefix is no link`, async (t) => {
+    const { store, ...under } = await begin(t, make)
+    const ref = mint(under)
+    await store.put(ref, MARKED)
+    await failsAs(t, 'rejected', () => store.read(Locator.parse(ref)!), 'a copy')
+    await under.plant(`${under.prefix}/acme/db`, MARKED)
+    await failsAs(
+      t,
+      'rejected',
+      () => store.read(Locator.parse(`${under.prefix}/acme/db`)!),
+      'another secret',
+    )
+  })
+
   void t.test(`${name}: close twice is the same as once`, async (t) => {
     const { store, ...under } = await begin(t, make)
     await store.put(mint(under), '"kept"')

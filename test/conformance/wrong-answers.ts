@@ -169,6 +169,12 @@ export const WRONG_ANSWERS: Broken[] = [
     },
   },
   {
+    how: 'reads a copy as a link',
+    caughtBy: 'what lies under the prefix is no link',
+    change: (store) =>
+      altered(store, { read: async (locator) => ({ text: await store.get(locator.toString()) }) }),
+  },
+  {
     how: 'is never well',
     caughtBy: 'check says whether a get would be accepted',
     change: (store) => altered(store, { check: () => store.get('strongroom/check').then(() => {}) }),

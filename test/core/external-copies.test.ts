@@ -2,16 +2,18 @@ import { randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
 import t from 'tap'
 import { v7 } from 'uuid'
+import { readConfig } from '../../src/config.ts'
 import { StoreError } from '../../src/core/secret-store.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { StartRefused } from '../../src/core/start-refused.ts'
 import { createLogger } from '../../src/log.ts'
 import { ONLY_LOCAL } from '../../src/opened-stores.ts'
+import { makeAdministrator } from '../../src/server.ts'
 import { wire } from '../../src/wire.ts'
 import { holdUp, openExternalVault, OUTSIDE, refused } from '../external-vault.ts'
 import { freshGround } from '../ground.ts'
 import type { Troubled, TroubledOptions } from '../troubled-store.ts'
-import { someName } from '../vault.ts'
+import { openVault, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 const begin = (t: Test, options: TroubledOptions = {}) => openExternalVault(t, ground, options)
@@ -148,6 +150,46 @@ t.test('a copy that was moved home under a reader is opened there', async (t) =>
   t.equal((await vault.lease(by, name)).value.reveal(), '"one"')
 })
 
+/** A copy outside whose store migration has its source at home, or, with a ref, where nothing is. */
+async function withSource(t: Test, sourceRef?: string) {
+  const begun = await begin(t, { cacheSeconds: 0 })
+  const { vault, by, name } = begun
+  const { credential } = await vault.create(by, name, '"one"', {}, OUTSIDE)
+  const copyId = v7()
+  const place = { workspace: vault.workspace, credentialId: credential.id, version: 1, copyId }
+  const { keyId, sealed } = vault.sealer.seal(place, new Secret('"one"'))
+  const content =
+    sourceRef === undefined ? ['local', null, keyId, sealed] : ['team-vault', sourceRef, null, null]
+  await ground.sql(
+    `insert into copies (id, credential_id, version, state, store, ref, key_id, token)
+     values ($1, $2, 1, 'source', $3, $4, $5, $6)`,
+    [copyId, credential.id, ...content],
+  )
+  return begun
+}
+
+t.test(
+  'a process that does not have the target of a store migration yet reads from its source',
+  async (t) => {
+    const { vault, by, name } = await withSource(t)
+    const another = await openVault(t, ground, { workspace: vault.workspace })
+    t.equal((await another.lease(by, name)).value.reveal(), '"one"')
+    await ground.sql(`update copies set state = 'dropped' where state = 'source'`)
+    t.equal(await refused(another.lease(by, name)), 'store_unavailable', 'until it is finalized')
+  },
+)
+
+t.test('where neither target nor source answers, the target’s fault is told', async (t) => {
+  const { vault, by, name, trouble, calls } = await withSource(t, `strongroom/${someName()}/${v7()}`)
+  trouble.onCall = () => {
+    trouble.onCall = undefined
+    throw new StoreError('denied', 'the target')
+  }
+  calls.length = 0
+  t.equal(await refused(vault.lease(by, name)), 'store_denied')
+  t.equal(calls.length, 2)
+})
+
 t.test('a process without a store that the ledger has copies in does not start, and names it', async (t) => {
   const { vault, by, name, store } = await begin(t)
   await vault.create(by, name, '"one"', {}, OUTSIDE)
@@ -157,6 +199,14 @@ t.test('a process without a store that the ledger has copies in does not start, 
   const error = await start([]).catch((reason) => reason)
   t.ok(error instanceof StartRefused)
   t.match(error.faults, [/^STRONGROOM_STORES_FILE: lacks the store team-vault/])
+
+  const owner = {
+    STRONGROOM_DATABASE_OWNER_URL: ground.ownerUrl.reveal(),
+    STRONGROOM_KEYS: ground.keys.map((key) => key.reveal()).join(','),
+  }
+  const made = await makeAdministrator(await readConfig(owner, 'owner'), 'operator', log)
+  t.equal(made.identity, 'operator', 'the way back in needs no store')
+
   const strongroom = await start([store])
   await strongroom.close()
 })

@@ -4,7 +4,7 @@ import { holdUp, openExternalVault, OUTSIDE, refused } from '../external-vault.t
 import { freshGround } from '../ground.ts'
 import type { TroubledOptions } from '../troubled-store.ts'
 import type { Someone, Vault, VaultTuning } from '../vault.ts'
-import { eventsIn, eventually, sleep, someName } from '../vault.ts'
+import { anotherSession, eventsIn, eventually, sleep, someName } from '../vault.ts'
 
 // Promise 11 where a store is waited for: whoever asked is judged again before the value leaves.
 
@@ -85,18 +85,99 @@ for (const [what, { code, change }] of Object.entries(CHANGES)) {
   })
 }
 
-t.test('a link’s value does not leave where its lease is revoked while the store answers', async (t) => {
+/** Leases two at once, a local one and one whose store is held up until `change` is done; what each got, or all. */
+async function leaseTogether(
+  t: Test,
+  change: (vault: Vault, by: Someone, local: string) => Promise<unknown>,
+): Promise<{ got: string[]; failed: string[] }> {
+  const { vault, by, name, trouble } = await begin(t, {}, { judgementMsMax: 100 })
+  const local = someName()
+  await vault.create(by, local, '"local"')
+  await vault.create(by, name, '"outside"', {}, OUTSIDE)
+  const held = holdUp(trouble, 'get')
+  const { workspace } = vault
+  const asked = [local, name].map((credential) => ({ workspace, credential }))
+  const leasing = vault.leaseGrants.leaseMany(vault.call(), by.token, asked).then(
+    (results) => results.map((one) => ('value' in one ? one.value.reveal() : one.code)),
+    (error) => [error.code],
+  )
+  await held.came()
+  await sleep(150)
+  await change(vault, by, local)
+  held.open()
+  const got = await leasing
+  const failed = async () =>
+    (
+      await ground.sql('select credential from leases where identity = $1 and failed_at is not null', [
+        by.name,
+      ])
+    )
+      .map((row) => row['credential'] as string)
+      .map((credential) => (credential === local ? 'local' : 'outside'))
+      .sort()
+  const refusals = got.length === 1 ? 2 : got.filter((one) => !one.startsWith('"')).length
+  t.ok(await eventually(async () => (await failed()).length === refusals), 'what did not leave has failed')
+  return { got, failed: await failed() }
+}
+
+t.test('of several that are leased at once none leaves later than it was judged', async (t) => {
+  t.test('his token is revoked while another’s store answers', async (t) => {
+    const { got, failed } = await leaseTogether(t, CHANGES['his token is revoked']!.change)
+    t.strictSame(got, ['unauthenticated'], 'the whole request')
+    t.strictSame(failed, ['local', 'outside'])
+  })
+  t.test('his role is emptied meanwhile', async (t) => {
+    const { got } = await leaseTogether(t, CHANGES['his role is emptied']!.change)
+    t.strictSame(got, ['not_found', 'not_found'])
+  })
+  t.test('the lease of the one that was ready is revoked meanwhile', async (t) => {
+    const { got, failed } = await leaseTogether(t, CHANGES['the lease is revoked']!.change)
+    t.strictSame(got, ['lease_ended', '"outside"'])
+    t.strictSame(failed, ['local'])
+  })
+  t.test('nothing happens meanwhile', async (t) => {
+    const { got } = await leaseTogether(t, () => Promise.resolve())
+    t.strictSame(got, ['"local"', '"outside"'])
+  })
+})
+
+/** A credential that is a link, in a vault that may read it. */
+async function beginLink(t: Test) {
   const workspace = someName()
   const seen = { links: { [workspace]: ['apps/'] } }
-  const { vault, by, name, trouble, kept } = await begin(t, { seen }, { workspace })
-  kept.set('apps/db', 'one')
-  await vault.create(by, name, '', {}, { content: { link: { store: 'team-vault', locator: 'apps/db' } } })
+  const begun = await begin(t, { seen }, { workspace })
+  begun.kept.set('apps/db', 'one')
+  const content = { link: { store: 'team-vault', locator: 'apps/db' } }
+  await begun.vault.create(begun.by, begun.name, '', {}, { content })
+  return begun
+}
+
+t.test('a link’s value does not leave where its lease is revoked while the store answers', async (t) => {
+  const { vault, by, name, trouble } = await beginLink(t)
   const held = holdUp(trouble, 'read')
   const leasing = refused(vault.lease(by, name))
   await held.came()
   await CHANGES['the lease is revoked']!.change(vault, by, name)
   held.open()
   t.equal(await leasing, 'lease_ended')
+})
+
+t.test('a link’s value does not leave where he is revoked while it is noted what was read', async (t) => {
+  const { vault, by, name, trouble } = await beginLink(t)
+  const held = holdUp(trouble, 'read')
+  const leasing = refused(vault.lease(by, name))
+  await held.came()
+  const other = await anotherSession(t, ground)
+  await other.query('begin')
+  const locked = await other.query('select id from leases where credential = $1 for update', [name])
+  t.equal(locked.rowCount, 1)
+  held.open()
+  const waits = () =>
+    ground.sql(`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%store_version%'`)
+  t.ok(await eventually(async () => (await waits()).length > 0), 'the note waits')
+  await CHANGES['his token is revoked']!.change(vault, by, name)
+  await other.query('commit')
+  t.equal(await leasing, 'unauthenticated')
 })
 
 t.test('of two who wait for one read, only the one who was revoked is refused', async (t) => {

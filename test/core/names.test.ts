@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
 import { isCredentialName, isSlug, parseTimestamp } from '../../src/core/names.ts'
+import { isRefUnder } from '../../src/core/secret-store.ts'
 
 t.test('a slug has 1 to 63 small letters, digits and inner hyphens', async (t) => {
   for (const name of ['a', '0', 'a-b', 'a--b', 'a'.repeat(63)]) t.ok(isSlug(name), name)
@@ -82,4 +83,44 @@ t.test('a day that no calendar has, and a time that is not UTC, are no times', a
   ]) {
     t.equal(parseTimestamp(text), undefined, JSON.stringify(text))
   }
+})
+
+t.test('a ref is the prefix, a workspace and a UUID, and nothing that could be read otherwise', async (t) => {
+  const id = '0190c2f4-7d1e-7abc-8def-0123456789ab'
+  for (const [prefix, ref] of [
+    ['strongroom', `strongroom/acme/${id}`],
+    ['strongroom', `strongroom/a--b/${id}`],
+    ['team/one', `team/one/acme/${id}`],
+  ] as const)
+    t.ok(isRefUnder(prefix, ref), ref)
+  for (const ref of [
+    '',
+    'strongroom',
+    'strongroom/',
+    `strongroom/${id}`,
+    `strongroom//${id}`,
+    `strongroom/acme/${id}/`,
+    `strongroom/acme/${id}/versions`,
+    `strongroom/acme/more/${id}`,
+    `strongroom/../acme/${id}`,
+    `strongroom/../${id}`,
+    `strongroom/%2e%2e/${id}`,
+    `strongroom/acme/../${id}`,
+    `strongroom/Acme/${id}`,
+    `strongroom/-acme/${id}`,
+    `strongroom/acme.b/${id}`,
+    `strongroom/acme/${id}?a=b`,
+    `strongroom/acme/${id}#a`,
+    `strongroom/acme/${id}\n`,
+    `strongroom/acme\n/${id}`,
+    `strongroom/acme/${id.toUpperCase()}`,
+    `strongroom/acme/${id.slice(1)}`,
+    `strongroom/acme/x${id}`,
+    `strongroom/acme/orders-db`,
+    `/strongroom/acme/${id}`,
+    `strongroom-evil/acme/${id}`,
+    `Strongroom/acme/${id}`,
+    `other/acme/${id}`,
+  ])
+    t.notOk(isRefUnder('strongroom', ref), JSON.stringify(ref))
 })

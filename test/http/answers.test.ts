@@ -205,13 +205,14 @@ t.test('an answer that took long is given only to one who is still known', async
   const { deps, seen } = stubDeps(
     {
       'credentials.read': () => new Promise((resolve) => setTimeout(() => resolve(credential as never), 600)),
+      'credentials.delete': () => new Promise((resolve) => setTimeout(resolve, 600)),
     },
     { authenticate: async () => known },
   )
   const app = buildServiceApp(deps)
-  const meanwhile = async (next: typeof caller | undefined) => {
+  const meanwhile = async (next: typeof caller | undefined, method: 'GET' | 'DELETE' = 'GET') => {
     known = caller
-    const answer = ask(app, { url: `${C}/x` })
+    const answer = ask(app, { method, url: `${C}/x` })
     await new Promise((resolve) => setTimeout(resolve, 200))
     known = next
     return answer
@@ -221,6 +222,7 @@ t.test('an answer that took long is given only to one who is still known', async
   t.equal(gone.status, 401)
   t.equal(gone.headers.etag, undefined)
   t.equal((await meanwhile({ ...caller, policyVersion: 8 })).status, 503)
+  t.equal((await meanwhile({ ...caller, policyVersion: 8 }, 'DELETE')).status, 204, 'what is done is told')
   t.strictSame(seen.failedAuthentications, ['getCredential'])
 })
 

@@ -2,7 +2,7 @@ import t from 'tap'
 import { StoreError } from '../../src/core/secret-store.ts'
 import { age, externalVault, leftPending, PAST_GRACE, statesIn } from '../swept-vault.ts'
 import { barrier, troubledStore } from '../troubled-store.ts'
-import { anotherSession, openVault } from '../vault.ts'
+import { anotherSession, eventually, openVault } from '../vault.ts'
 
 const deletes = (calls: readonly string[]): string[] => calls.filter((call) => call.startsWith('delete'))
 
@@ -26,7 +26,8 @@ t.test(
     await age(ground, PAST_GRACE)
     t.match((await vault.sweep.run()).external, { deleted: 1, failed: 0 })
     t.strictSame(await states(), ['1 current'])
-    t.strictSame(deletes(team.calls), [`delete ${ref}`, `delete ${ref}`])
+    const forGood = `delete ${ref} for good`
+    t.strictSame(deletes(team.calls), [forGood, forGood], 'nobody ever had it, so nobody wants it back')
     await age(ground, PAST_GRACE)
     t.match((await vault.sweep.run()).external, { deleted: 0, failed: 0 })
     t.equal(await leased('orders'), '"one"')
@@ -114,31 +115,73 @@ t.test('a delete that fails is tried again a grace later, and counts as none unt
   t.equal(team.kept.size, 0)
 })
 
-t.test('a store whose deletes hang, and one that is not configured here, harm no other store', async (t) => {
-  const other = await troubledStore(t, { name: 'other' })
-  const gone = await troubledStore(t, { name: 'gone' })
-  const { vault, ground, worker, team, create, remove } = await externalVault(
-    t,
-    {},
-    { limits: { timeoutMs: 100 } },
-  )
-  const both = await openVault(t, ground, { stores: [team.store, other.store, gone.store] })
-  for (let n = 0; n < 8; n++) await create(`team-${n}`)
-  for (const store of ['other', 'gone']) await both.create(worker, store, '"one"', {}, { store })
-  for (let n = 0; n < 8; n++) await remove(`team-${n}`, true)
-  for (const name of ['other', 'gone']) await remove(name, true)
+t.test('a store that hangs, and one that is not configured here, hold up no other store', async (t) => {
+  const [other, gone] = [await troubledStore(t, { name: 'other' }), await troubledStore(t, { name: 'gone' })]
+  const { ground, worker, team, create, remove } = await externalVault(t)
+  const all = await openVault(t, ground, { stores: [team.store, other.store, gone.store] })
+  const names = Array.from({ length: 9 }, (_, n) => `team-${n}`)
+  for (const name of names) await create(name)
+  for (const store of ['other', 'gone']) await all.create(worker, store, '"one"', {}, { store })
+  for (const name of [...names, 'other', 'gone']) await remove(name, true)
   await age(ground)
-  team.trouble.onCall = () => new Promise(() => undefined)
-
-  const sweeping = await openVault(t, ground, { stores: [team.store, other.store], sweepBatch: 3 })
-  t.match((await sweeping.sweep.run()).external, { deleted: 1, failed: 9 })
-  t.equal(other.kept.size, 0)
+  const { wait, open } = barrier()
+  team.trouble.onCall = async () => {
+    await wait()
+    throw new StoreError('unavailable', 'as a call that has no answer')
+  }
+  const vault = await openVault(t, ground, { stores: [team.store, other.store] })
+  const sweeping = vault.sweep.run()
+  t.ok(await eventually(async () => other.kept.size === 0))
+  open()
+  t.match((await sweeping).external, { deleted: 1, failed: 5 }, 'and who answers nobody is asked no more')
   t.strictSame(
-    sweeping.undeleted.filter(({ store }) => store === 'gone'),
+    vault.undeleted.filter(({ store }) => store === 'gone'),
     [{ store: 'gone', reason: 'not configured here' }],
   )
-  t.equal(gone.kept.size, 1)
-  t.equal((await vault.sweep.preview()).external.total, 0, 'none is tried again before its grace is over')
+  team.trouble.onCall = undefined
+  t.match(
+    (await all.sweep.run()).external,
+    { deleted: 1, failed: 0 },
+    'who knows it need not wait for a grace',
+  )
+  t.equal(gone.kept.size, 0)
+})
+
+t.test('a sweep that has no time, is held or is stopped begins no more deletes', async (t) => {
+  const { vault, ground, team, create, remove } = await externalVault(t)
+  const names = Array.from({ length: 9 }, (_, n) => `c-${n}`)
+  for (const name of names) await create(name)
+  for (const name of names) await remove(name, true)
+  await age(ground)
+  t.match((await vault.sweep.run(0)).external, { deleted: 0, failed: 0 })
+  let holding: Promise<void> | undefined
+  team.trouble.onCall = () => (holding ??= vault.sweep.hold())
+  t.match((await vault.sweep.run()).external, { deleted: 4, failed: 0 }, 'those that were on their way')
+  t.strictSame(vault.away, ['held'])
+  await vault.sweep.adopt()
+  await age(ground)
+  team.trouble.onCall = () => vault.sweep.stop()
+  t.match((await vault.sweep.run()).external, { deleted: 4, failed: 0 })
+})
+
+t.test('what is dropped already is destroyed for good once its version is', async (t) => {
+  const { vault, ground, worker, team, create } = await externalVault(t)
+  const id = await create('orders')
+  await vault.update(worker, 'orders', '"two"')
+  // As a finalized store migration leaves it: the version's value lies elsewhere, and its source waits for the sweep.
+  await ground.sql(
+    `insert into copies (id, credential_id, version, store, ref, state, dropped_at)
+     select gen_random_uuid(), credential_id, version, store, ref || '0', 'dropped', now()
+     from copies where credential_id = $1 and version = 1`,
+    [id],
+  )
+  await vault.values.purge(vault.call(), worker.caller, vault.workspace, 'orders', 1)
+  await age(ground)
+  await vault.sweep.run()
+  t.strictSame(
+    deletes(team.calls).map((call) => call.endsWith('for good')),
+    [true, true],
+  )
 })
 
 t.test('two sweeps at once delete each copy once', async (t) => {
@@ -167,7 +210,9 @@ t.test(
     await create('orders')
     await remove('orders', true)
     await age(ground)
-    const taken = await vault.ledger.transaction(vault.call(), undefined, (tx) => tx.takeDropped(60, 10))
+    const taken = await vault.ledger.transaction(vault.call(), undefined, (tx) =>
+      tx.takeDropped('team-vault', 60, 10),
+    )
     t.equal(taken.length, 1)
     t.match((await vault.sweep.run()).external, { deleted: 0 })
     t.equal(team.kept.size, 1)

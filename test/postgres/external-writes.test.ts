@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { Test } from 'tap'
+import { StoreError } from '../../src/core/secret-store.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { age, externalVault, statesIn } from '../swept-vault.ts'
 import { freshGround } from '../ground.ts'
@@ -188,4 +189,19 @@ t.test('a purge during a write leaves nothing of it', async (t) => {
   }
   t.equal(team.kept.size, 0)
   t.strictSame(await statesIn(ground), [])
+})
+
+t.test('while the breaker spares the store no copy is named that nobody would put', async (t) => {
+  const tuning = { retriesMax: 0, breakerFailuresMax: 1, breakerRestMs: 600_000 }
+  const { vault, worker, team, create, states } = await externalVault(t, {}, { tuning })
+  await create('orders')
+  team.trouble.onCall = () => {
+    throw new StoreError('unavailable', 'as in an outage')
+  }
+  const code = 'store_unavailable'
+  await t.rejects(create('invoices'), { code })
+  for (let n = 0; n < 3; n++) await t.rejects(create('invoices'), { code })
+  t.strictSame(await states(), ['1 current', '1 pending'], 'only what was tried')
+  t.equal(team.store.state().breaker, 'open')
+  await t.rejects(vault.update(worker, 'orders', '"two"'), { code })
 })

@@ -2,7 +2,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { freshGround } from '../ground.ts'
 import type { Someone, Vault } from '../vault.ts'
-import { ALL, anotherSession, eventually, openVault, sleep, someName } from '../vault.ts'
+import { ALL, anotherSession, eventsIn, eventually, openVault, sleep, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 
@@ -201,5 +201,25 @@ t.test('a change that waited for a lock is judged again before it commits', asyn
   t.strictSame(
     await ground.sql('select from credentials where workspace_id = $1 and version > 1', [workspaceId]),
     [],
+  )
+})
+
+t.test('a change of the policy that takes long is no change by somebody else', async (t) => {
+  const { here, there } = await twoProcesses(t)
+  const slow = someName()
+  await ground.sql(`create function ${slow.replace('-', '_')}() returns trigger language plpgsql
+    as 'begin perform pg_sleep(0.6); return new; end'`)
+  await ground.sql(`create trigger slow before insert on roles for each row when (new.name = '${slow}')
+    execute function ${slow.replace('-', '_')}()`)
+  t.teardown(() => ground.sql('drop trigger slow on roles'))
+  const put = here.roles.put(here.call(2000), here.admin, slow, [])
+  await sleep(200)
+  const other = there.roles.put(there.call(), there.admin, someName(), [])
+  t.equal((await put).created, true)
+  await other
+  const events = await eventsIn(ground, `action = 'admin:roles' and detail like '%${slow}%'`)
+  t.strictSame(
+    events.map((event) => event.outcome),
+    ['allowed'],
   )
 })

@@ -210,3 +210,41 @@ t.test('a rollback that was cancelled half-way goes over again when it is resume
   await house.sweepTwice()
   t.equal(house.team.kept.size, 0)
 })
+
+t.test('what does not fit back has failed, for rolled back means that all is as before', async (t) => {
+  const house = await movingHouse(t, { team: { valueBytesMax: 10 } })
+  await house.fill('team-vault', 'a', 'b')
+  const done = await house.migrate('team-vault', 'local')
+  await house.update('a', '"much too long"')
+  const failed = await house.rollback(done)
+  t.match(failed, { state: 'failed', moved: 0, skipped: 0, failed: 1, stays: [] })
+  t.same(failed.failures, [{ workspace: 'acme', credential: 'a', version: 2, code: 'value_too_large' }])
+  t.same(await house.whereabouts(), ['a@1 team-vault kept', 'a@2 local current', 'b@1 team-vault current'])
+})
+
+t.test('a target that keeps fewer versions takes none away from a rollback', async (t) => {
+  const house = await movingHouse(t, { team: { seen: { versionsKept: 2 } }, tuning: { versionsKept: 4 } })
+  const { vault, worker, ground } = house
+  const told = async (name: string) =>
+    (await vault.values.versions(vault.call(), worker.caller, 'acme', name, { limit: 9 })).items.map(
+      ({ version, store }) => `${version} ${store}`,
+    )
+  await house.fill('local', 'a')
+  for (const version of [2, 3, 4]) await house.update('a', `"a ${version}"`)
+  const done = await house.migrate('local', 'team-vault')
+  t.match(done, { state: 'done', moved: 4, skipped: 0 })
+  await house.update('a', '"a 5"')
+  t.same(await told('a'), ['5 team-vault', '4 team-vault'], 'as everywhere there')
+  await t.rejects(house.value('a', 2), { code: 'version_gone' })
+  t.match(await house.rollback(done), { state: 'rolled_back', moved: 0 })
+  t.same(await told('a'), ['5 local', '4 local', '3 local', '2 local'])
+  t.same([await house.value('a', 2), await house.value('a')], ['"a 2"', '"a 5"'])
+
+  const again = await house.migrate('local', 'team-vault')
+  await house.update('a', '"a 6"')
+  await house.finalize(again)
+  t.same(await told('a'), ['6 team-vault', '5 team-vault'])
+  t.equal((await ground.sql('select from versions')).length, 2, 'what is gone with its source is forgotten')
+  await house.sweepTwice()
+  t.same(await unknownRefs(house, house.team), [])
+})

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { eventsIn } from '../vault.ts'
+import { StoreError } from '../../src/core/secret-store.ts'
+import { eventually, eventsIn } from '../vault.ts'
 import { leaseLoop, movingHouse, unknownRefs } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
@@ -112,44 +113,6 @@ t.test('what does not fit the target stays, and a run with such copies is done',
   t.same(await house.whereabouts(), ['much-too-long-for-it@1 local current', 'tiny@1 local current'])
 })
 
-t.test('what does not fit back has failed, for rolled back means that all is as before', async (t) => {
-  const house = await movingHouse(t, { team: { valueBytesMax: 10 } })
-  await house.fill('team-vault', 'a', 'b')
-  const done = await house.migrate('team-vault', 'local')
-  await house.update('a', '"much too long"')
-  const failed = await house.rollback(done)
-  t.match(failed, { state: 'failed', moved: 0, skipped: 0, failed: 1, stays: [] })
-  t.same(failed.failures, [{ workspace: 'acme', credential: 'a', version: 2, code: 'value_too_large' }])
-  t.same(await house.whereabouts(), ['a@1 team-vault kept', 'a@2 local current', 'b@1 team-vault current'])
-})
-
-t.test('a target that keeps fewer versions takes none away from a rollback', async (t) => {
-  const house = await movingHouse(t, { team: { seen: { versionsKept: 2 } }, tuning: { versionsKept: 4 } })
-  const { vault, worker, ground } = house
-  const told = async (name: string) =>
-    (await vault.values.versions(vault.call(), worker.caller, 'acme', name, { limit: 9 })).items.map(
-      ({ version, store }) => `${version} ${store}`,
-    )
-  await house.fill('local', 'a')
-  for (const version of [2, 3, 4]) await house.update('a', `"a ${version}"`)
-  const done = await house.migrate('local', 'team-vault')
-  t.match(done, { state: 'done', moved: 4, skipped: 0 })
-  await house.update('a', '"a 5"')
-  t.same(await told('a'), ['5 team-vault', '4 team-vault'], 'as everywhere there')
-  await t.rejects(house.value('a', 2), { code: 'version_gone' })
-  t.match(await house.rollback(done), { state: 'rolled_back', moved: 0 })
-  t.same(await told('a'), ['5 local', '4 local', '3 local', '2 local'])
-  t.same([await house.value('a', 2), await house.value('a')], ['"a 2"', '"a 5"'])
-
-  const again = await house.migrate('local', 'team-vault')
-  await house.update('a', '"a 6"')
-  await house.finalize(again)
-  t.same(await told('a'), ['6 team-vault', '5 team-vault'])
-  t.equal((await ground.sql('select from versions')).length, 2, 'what is gone with its source is forgotten')
-  await house.sweepTwice()
-  t.same(await unknownRefs(house, house.team), [])
-})
-
 t.test('links and members of another unfinished store migration stay, and the run says so', async (t) => {
   const house = await movingHouse(t, { team: { links: { acme: ['apps/acme/'] } } })
   house.team.kept.set('apps/acme/db', 'linked')
@@ -205,9 +168,11 @@ t.test('a plan counts what would move and what stays, probes the target, and kee
     house.team.calls.map((call) => call.replace(/[^/]*$/, '')),
     ['put strongroom/probe/', 'get strongroom/probe/', 'delete strongroom/probe/'],
   )
+  t.notMatch(house.team.calls.at(-1), /for good$/, 'which some stores take their time for')
   t.equal(house.team.kept.size, 0)
   t.same(await house.ground.sql('select from store_migrations'), [])
   await house.sweepTwice()
+  t.match(house.team.calls.slice(-2), [/for good$/, /for good$/])
   t.same(await house.ground.sql("select from copies where store = 'team-vault'"), [], 'not even the probe')
 
   await house.fill('aws-eu', 'outside')
@@ -257,3 +222,56 @@ t.test(
     for (const { row } of rows) t.notMatch(row, /"\\"marked|[0-9a-f]{64}/)
   },
 )
+
+t.test('every end is told for good: copies over and back, how long, why some stay', async (t) => {
+  const house = await movingHouse(t, { team: { valueBytesMax: 10 } })
+  await house.fill('local', 'a', 'b', 'c', 'much-too-long-for-it')
+  const ends = async () =>
+    (await eventsIn(house.ground, `action = 'store-migration:end'`)).map(({ detail }) => JSON.parse(detail!))
+  const underWay = async () => {
+    house.team.trouble.onCall = (call) => {
+      if (call === 'put') throw new StoreError('throttled', 'in the test')
+    }
+    const run = await house.start('local', 'team-vault')
+    const working = house.work()
+    t.ok(await eventually(async () => (await house.read(run)).throttled > 0))
+    await house.ground.sql(
+      `update store_migrations set running_since = running_since - interval '100 seconds' where state = 'running'`,
+    )
+    return { run, working }
+  }
+  const { run, working } = await underWay()
+  t.ok((await house.read(run)).overSeconds! >= 100, 'while it runs')
+  await house.cancel(run)
+  await working
+  house.team.trouble.onCall = undefined
+  await house.ground.sql("update store_migrations set running_since = running_since - interval '1 hour'")
+  await house.resume(run)
+  await house.work()
+  const done = await house.read(run)
+  t.match(done, { state: 'done', moved: 3, movedOver: 3, movedBack: 0 })
+  t.ok(done.overSeconds! >= 100 && done.overSeconds! < 1000, 'the hour between is not counted')
+
+  await house.update('a', '"a two"')
+  await house.rollback(run)
+  await house.work()
+  const back = await house.read(run)
+  t.match(back, { state: 'rolled_back', moved: 0, movedOver: 3, movedBack: 4, overSeconds: done.overSeconds })
+  const told = { store_migration: run.id, from: 'local', to: 'team-vault', total: 4 }
+  const [cancelled, moved, undone] = await ends()
+  t.match(cancelled, { ...told, state: 'cancelled', heading: 'over', moved: 0 })
+  t.ok(cancelled.throttled > 0 && cancelled.duration_seconds >= 100)
+  t.match(moved, { ...told, state: 'done', moved: 3, skipped: 1, throttled: cancelled.throttled })
+  t.same([moved.failed_codes, moved.skipped_codes], [{}, { too_large: 1 }])
+  t.equal(moved.rate_per_second, Math.round(30 / done.overSeconds!) / 10)
+  t.match(undone, { ...told, state: 'rolled_back', heading: 'back', moved_over: 3, rollback: { moved: 4 } })
+  t.equal(undone.duration_seconds, moved.duration_seconds)
+
+  const second = await underWay()
+  await house.rollback(second.run)
+  await second.working
+  const [stopped, ...more] = (await ends()).slice(3)
+  t.match(stopped, { store_migration: second.run.id, state: 'cancelled', heading: 'over' })
+  t.ok(stopped.duration_seconds >= 100)
+  t.match(more, [{ store_migration: second.run.id, state: 'rolled_back', heading: 'back' }])
+})

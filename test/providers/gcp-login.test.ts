@@ -108,9 +108,16 @@ t.test('without a login every call is denied, and the process lives on and ends 
     acts,
     ...(file && { env: { GOOGLE_APPLICATION_CREDENTIALS: file } }),
   }))
-  const ended = await run(env, rounds)
+  let asked = 0
+  const away = await listen(t, (request, answer) => {
+    if (asked++ === 0) request.socket.destroy()
+    else answer.writeHead(200, { 'metadata-flavor': 'Google' }).end()
+  })
+  const pinged = { METADATA_SERVER_DETECTION: 'ping-only', GCE_METADATA_HOST: away }
+  const ended = await run(env, [...rounds, { settings, acts: ['get', 'get'], env: pinged }])
   t.equal(ended.code, 0)
-  t.same(cameOf(ended), Array(4).fill(Array(5).fill('denied NO_LOGIN')))
+  t.same(cameOf(ended).slice(0, 4), Array(4).fill(Array(5).fill('denied NO_LOGIN')))
+  t.notMatch(cameOf(ended)[4]![1], 'denied', 'a metadata server that was away is asked again')
   t.notOk(ended.printed.includes(MARK))
 })
 

@@ -11,12 +11,23 @@ export interface Route {
   workspaces?: string[] | undefined
 }
 
-/** A store migration as the service answers it. */
-export interface Migration extends LongRun, Route {
+/** How fast copies were moved in one direction; left out where nobody can tell. */
+export interface Speed {
+  duration_seconds?: number
+  rate_per_second?: number
+}
+
+/** A store migration as the service answers it; its own speed is that of the way over. */
+export interface Relocation extends LongRun, Route, Speed {
   state: 'running' | 'done' | 'failed' | 'cancelled' | 'rolled_back' | 'finalized'
   heading: 'over' | 'back' | 'closing'
   total: number
+  /** Copies that stand at the target now because of it. */
   moved: number
+  /** Those that went back included. */
+  moved_over: number
+  /** Of one that was rolled back, or is. */
+  rollback?: Speed & { moved: number }
   skipped: number
   failed: number
   throttled: number
@@ -42,7 +53,7 @@ export type Change = 'resume' | 'rollback' | 'finalize' | 'cancel'
 const ALL = '/v1/admin/store-migrations'
 
 /** Calls the service about store migrations. */
-export class MigrationClient {
+export class RelocationClient {
   readonly #admin: ServiceClient
 
   constructor(admin: ServiceClient) {
@@ -55,28 +66,28 @@ export class MigrationClient {
   }
 
   /** @throws ServiceProblem */
-  async start(route: Route): Promise<Migration> {
-    return (await this.#order(route)) as Migration
+  async start(route: Route): Promise<Relocation> {
+    return (await this.#order(route)) as Relocation
   }
 
   /** @throws ServiceProblem */
-  async read(id: string): Promise<Migration> {
-    return (await this.#admin.call('GET', `${ALL}/${id}`)).body as Migration
+  async read(id: string): Promise<Relocation> {
+    return (await this.#admin.call('GET', `${ALL}/${id}`)).body as Relocation
   }
 
   /** @throws ServiceProblem */
-  async change(id: string, change: Change): Promise<Migration> {
-    return (await this.#admin.call('POST', `${ALL}/${id}/${change}`)).body as Migration
+  async change(id: string, change: Change): Promise<Relocation> {
+    return (await this.#admin.call('POST', `${ALL}/${id}/${change}`)).body as Relocation
   }
 
   /** Those that are neither rolled back nor finalized, newest first. */
-  async unfinished(): Promise<Migration[]> {
-    const found: Migration[] = []
+  async unfinished(): Promise<Relocation[]> {
+    const found: Relocation[] = []
     let after = ''
     // Few at a time: each may list 200 copies.
     for (;;) {
       const { body } = await this.#admin.call('GET', `${ALL}?limit=50${after}`)
-      const { items, next } = body as { items: Migration[]; next: string | null }
+      const { items, next } = body as { items: Relocation[]; next: string | null }
       found.push(...items.filter(({ state }) => state !== 'rolled_back' && state !== 'finalized'))
       if (next === null) return found
       after = `&after=${encodeURIComponent(next)}`
