@@ -64,6 +64,7 @@ export class GuardedStore implements Store {
   readonly segment: RegExp | undefined
   readonly versionsKept: number
   readonly valueBytesMax: number
+  readonly readsPerSecond: number | undefined
   readonly writesPerSecond: number | undefined
   readonly #store: SecretStore & LinkReader
   readonly #cacheSeconds: number
@@ -81,6 +82,7 @@ export class GuardedStore implements Store {
     this.segment = options.segment
     this.versionsKept = options.versionsKept
     this.valueBytesMax = options.valueBytesMax
+    this.readsPerSecond = options.limits.readsPerSecond
     this.writesPerSecond = options.limits.writesPerSecond
     this.#store = store
     this.#cacheSeconds = options.cacheSeconds

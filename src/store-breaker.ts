@@ -7,7 +7,7 @@ import {
 } from 'cockatiel'
 import { StoreError } from './core/secret-store.ts'
 import type { StoreState } from './core/stores.ts'
-import { StoreRefusal } from './store-refusal.ts'
+import { StoreRefusal } from './core/store-refusal.ts'
 
 /** When a breaker opens, and for how long. */
 export interface BreakerOptions {

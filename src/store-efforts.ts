@@ -4,7 +4,7 @@ import type { StoreCall, StoreState } from './core/stores.ts'
 import { StoreBreaker, spared } from './store-breaker.ts'
 import { StoreLanes, type LaneDemand } from './store-lanes.ts'
 import { StoreRate } from './store-rate.ts'
-import { StoreRefusal } from './store-refusal.ts'
+import { StoreRefusal } from './core/store-refusal.ts'
 import { StoreTimers } from './store-timers.ts'
 import type { StoreLimits } from './stores-file.ts'
 

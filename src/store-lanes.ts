@@ -1,5 +1,5 @@
 import type { StoreRate } from './store-rate.ts'
-import { StoreRefusal } from './store-refusal.ts'
+import { StoreRefusal } from './core/store-refusal.ts'
 import type { StoreTimers } from './store-timers.ts'
 
 /** Who waits for a call of the provider, and until when. Others may join while it waits. */

@@ -53,6 +53,7 @@ export interface VaultTuning {
   leaseRetentionSeconds: number
   sweepBatch: number
   relocationBatch: number
+  relocationPointBatch: number
   relocationLanes: number
   relocationGiveUpMs: number
   /** Makes the ids of leases. */
@@ -78,6 +79,7 @@ const TUNING: VaultTuning = {
   leaseRetentionSeconds: 3600,
   sweepBatch: 500,
   relocationBatch: 8,
+  relocationPointBatch: 500,
   relocationLanes: 4,
   relocationGiveUpMs: 60_000,
   newId: v7,
@@ -142,6 +144,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
   })
   const relocationWorker = new RelocationWorker(ledger, new Carrier(copies, sealer, stores, v7), {
     batch: tuning.relocationBatch,
+    pointBatch: tuning.relocationPointBatch,
     lanes: tuning.relocationLanes,
     claimSeconds: copyGraceSeconds,
     giveUpMs: tuning.relocationGiveUpMs,

@@ -29,17 +29,19 @@ import type {
   Claim,
   Claiming,
   Heading,
+  NotedStay,
   Relocation,
   RelocationPlan,
   RelocationState,
   Route,
-  Stay,
   StayCount,
 } from './relocation.ts'
 
 /** What one transaction may do. Events that it records are chained and committed with it. */
 export interface LedgerTransaction {
   record(entry: AuditEntry): void
+  /** Each of its statements may take so long, however short those of requests are cut. */
+  mayTake(ms: number): Promise<void>
 
   workspace(name: string): Promise<Workspace | undefined>
   putWorkspace(
@@ -93,12 +95,13 @@ export interface LedgerTransaction {
   /** Names an external copy as `pending`, before its store is asked to keep it. */
   nameCopy(copy: NamedCopy): Promise<void>
   /**
-   * Makes `version` current with its only copy, keeps the newest `versionsKept`, and erases what falls out.
+   * Makes `version` current with its only copy, keeps the newest `versionsKept`, and erases what falls out. Of the sources
+   * of an unfinished store migration it keeps the newest `sourcesKept`.
    *
    * @throws SealingKeyChanged where it is sealed under another key than the sealing key; VaultError `unavailable` where
    *   the copy that was named is no longer pending.
    */
-  insertVersion(version: NewVersion, versionsKept: number): Promise<void>
+  insertVersion(version: NewVersion, versionsKept: number, sourcesKept: number): Promise<void>
   versions(credentialId: string, page: PageRequest): Promise<Page<Version>>
   dropVersion(credentialId: string, version: number): Promise<boolean>
 
@@ -183,8 +186,10 @@ export interface LedgerTransaction {
   /** Of all copies that were not moved. */
   stayCounts(id: string): Promise<StayCount[]>
   /** Keeps why copies stay, and counts them. @returns those that were not known yet */
-  recordStays(id: string, stays: readonly (Stay & { copyId: string; failed: boolean })[]): Promise<Stay[]>
+  recordStays(id: string, stays: readonly NotedStay[]): Promise<NotedStay[]>
   countThrottled(id: string, times: number): Promise<void>
+  /** Whether some process has got on with it within so long, or was asked for patience. */
+  hasProgressed(id: string, withinMs: number): Promise<boolean>
   /** Takes the next copies that are to move, names for each the copy that is to replace it, and counts on. */
   claimCopies(relocation: Relocation, claiming: Claiming): Promise<Claim[]>
   /** The pending copies are no longer needed: the sweep may have them. */
@@ -197,12 +202,16 @@ export interface LedgerTransaction {
    * @throws SealingKeyChanged
    */
   switchCopies(relocation: Relocation, carried: readonly Carried[]): Promise<string[]>
-  /** Points the next copies back at their sources. @returns how many */
-  pointBack(relocation: Relocation, limit: number): Promise<number>
+  /**
+   * Points the next copies back at their sources.
+   *
+   * @returns how many; 0 where others hold all that are left, undefined where none is left
+   */
+  pointBack(relocation: Relocation, limit: number): Promise<number | undefined>
   /** Drops the next sources. @returns how many */
   dropSources(id: string, limit: number): Promise<number>
-  /** How many copies are still to move, but for those that stay. */
-  countToMove(relocation: Relocation): Promise<number>
+  /** Whether any copy is still to move, but for those that stay; claims of others count too. */
+  anyToMove(relocation: Relocation): Promise<boolean>
   /** Keeps and counts what stays on the route: links, and copies whose credential is in another store migration. */
   noteStanding(relocation: Relocation): Promise<void>
 

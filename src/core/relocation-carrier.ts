@@ -7,10 +7,16 @@ import { routeOf } from './relocation.ts'
 import type { Sealer } from './sealer.ts'
 import type { StoreSet } from './store-set.ts'
 import { LOCAL } from './store-set.ts'
+import { StoreRefusal } from './store-refusal.ts'
 
-/** What became of one copy: written at the target, to be tried later, or it stays. */
+/**
+ * What became of one copy: written at the target, to be tried later, or it stays. `ours`: what is to be tried later was
+ * refused here, by what we are told to ask of the store, and the store knows nothing of it.
+ */
 export type CarryResult =
-  { carried: Carried } | { later: ProblemCode } | { stays: ProblemCode | SkipReason; failed: boolean }
+  | { carried: Carried }
+  | { later: ProblemCode; ours: boolean }
+  | { stays: ProblemCode | SkipReason; failed: boolean }
 
 /** A claim, and what became of it. */
 export interface CarryOutcome {
@@ -40,6 +46,18 @@ export class Carrier {
     return this.#stores.has(from) && this.#stores.has(to)
   }
 
+  /**
+   * How many copies at once keep the stores' rates busy, at most `most`: as many as have their turn within half a second.
+   * More would wait for longer than a call may take, and whoever writes meanwhile would wait behind them.
+   */
+  lanesMax(relocation: Relocation, most: number): number {
+    const { from, to } = routeOf(relocation)
+    const [source, target] = [from, to].map((name) => (name === LOCAL ? undefined : this.#stores.at(name)))
+    const rates = [source?.readsPerSecond, target?.writesPerSecond, target?.readsPerSecond]
+    const perSecond = Math.min(...rates.map((rate) => rate ?? Infinity))
+    return Math.max(1, Math.min(most, Math.floor(perSecond / 2)))
+  }
+
   /** Names the copy that is to replace one in this workspace. */
   name(relocation: Relocation, workspace: string): { id: string; ref?: string } {
     const id = this.#newId()
@@ -53,22 +71,27 @@ export class Carrier {
   }
 
   async carry(relocation: Relocation, claim: Claim, call: Call): Promise<CarryResult> {
-    const { to } = routeOf(relocation)
     try {
-      return await this.#carry(to, claim, call)
+      return await this.#carry(relocation, claim, call)
     } catch (error) {
       if (!(error instanceof VaultError)) throw error
-      return LATER.includes(error.code) ? { later: error.code } : { stays: error.code, failed: true }
+      if (!LATER.includes(error.code)) return { stays: error.code, failed: true }
+      return { later: error.code, ours: error.cause instanceof StoreRefusal }
     }
   }
 
   async #carry(
-    to: string,
+    relocation: Relocation,
     { copy, workspace, credential, pending }: Claim,
     call: Call,
   ): Promise<CarryResult> {
+    const { to } = routeOf(relocation)
     const { value } = await this.#copies.read(workspace, copy, call, BY)
-    if (value.bytes > this.#stores.valueBytesMax(to)) return { stays: 'too_large', failed: false }
+    if (value.bytes > this.#stores.valueBytesMax(to)) {
+      // Rolled back means that all is as before: then what stays must be told.
+      if (relocation.heading === 'back') return { stays: 'value_too_large', failed: true }
+      return { stays: 'too_large', failed: false }
+    }
     const carried = { copyId: copy.id, pendingId: pending.id }
     if (pending.ref !== undefined) {
       await this.#copies.keep(to, pending.ref, { workspace, credential }, value, call, BY)

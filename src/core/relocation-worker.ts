@@ -1,18 +1,22 @@
 import type { Call } from './calls.ts'
 import { ownCall } from './calls.ts'
+import type { ProblemCode } from './errors.ts'
 import type { Ledger } from './ledger.ts'
 import { SealingKeyChanged } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Carrier, CarryOutcome } from './relocation-carrier.ts'
+import { Pace, throttledIn } from './relocation-pace.ts'
 import { endRelocation } from './relocation-report.ts'
-import type { Claim, Claiming, Relocation } from './relocation.ts'
+import type { Claim, Claiming, NotedStay, Relocation } from './relocation.ts'
 import { RelocationEnded } from './relocation.ts'
 
 /** How a process works on store migrations. */
 export interface RelocationWorkerOptions {
   /** Copies that are taken at once. */
   batch: number
-  /** Copies on their way at once; fewer while a store asks for patience. */
+  /** Copies that are pointed back, and sources that are dropped, at once; 500 if it is left out. */
+  pointBatch?: number
+  /** Copies on their way at once; fewer where a store's rate is low, and while one asks for patience. */
   lanes: number
   /** For so long nobody else takes a copy that is on its way. */
   claimSeconds: number
@@ -21,11 +25,17 @@ export interface RelocationWorkerOptions {
 }
 
 const STEP_MS = 30_000
-const POINTED_AT_ONCE = 500
 const CLAIMS_PER_LANE = 4
 const ROUND_MS = 2_000
-const PATIENCE_MS = { least: 100, most: 5_000 }
 const BUSY_REST_MS = 50
+
+/** How one process goes one way of one store migration. */
+interface Way {
+  name: string
+  pace: Pace
+  /** The copy that was claimed last. Only a hint: nothing is lost with it. */
+  reached: string | undefined
+}
 
 /**
  * The work of a store migration. It holds no cursor that another needs: each process takes the next few copies until the
@@ -35,19 +45,14 @@ export class RelocationWorker {
   readonly #ledger: Ledger
   readonly #carrier: Carrier
   readonly #options: RelocationWorkerOptions
-  readonly #lanes: { now: number }
   #working: Promise<void> | undefined
-  #patienceMs = 0
-  #troubledSince: number | undefined
-  /** How far this process has come on its way. Only a hint: nothing is lost with it. */
-  #reached: { way: string; copyId: string } | undefined
+  #way: Way | undefined
   #stopped = false
 
   constructor(ledger: Ledger, carrier: Carrier, options: RelocationWorkerOptions) {
     this.#ledger = ledger
     this.#carrier = carrier
     this.#options = options
-    this.#lanes = { now: options.lanes }
   }
 
   stop(): void {
@@ -60,6 +65,7 @@ export class RelocationWorker {
   }
 
   async #work(): Promise<void> {
+    this.#way = undefined
     while (!this.#stopped) {
       const relocation = await this.#ledger.runningRelocation()
       // Another process may know the stores that this one is not configured with.
@@ -80,31 +86,41 @@ export class RelocationWorker {
 
   /** @returns how much was done */
   async #step(relocation: Relocation): Promise<number> {
+    const { pointBatch = 500 } = this.#options
     if (relocation.heading === 'closing')
-      return this.#transaction((tx) => tx.dropSources(relocation.id, POINTED_AT_ONCE))
-    const pointed =
-      relocation.heading === 'back'
-        ? await this.#transaction((tx) => tx.pointBack(relocation, POINTED_AT_ONCE))
-        : 0
-    return pointed + (await this.#moveSome(relocation))
+      return this.#transaction((tx) => tx.dropSources(relocation.id, pointBatch))
+    if (relocation.heading === 'back') {
+      const pointed = await this.#transaction((tx) => tx.pointBack(relocation, pointBatch))
+      // The long way asks stores, and may take as long as they do not answer: nobody who can be pointed back waits for it.
+      if (pointed !== undefined) return pointed
+    }
+    return this.#moveSome(relocation, this.#wayOf(relocation))
   }
 
-  async #moveSome(relocation: Relocation): Promise<number> {
+  #wayOf(relocation: Relocation): Way {
+    const name = `${relocation.id} ${relocation.heading}`
+    if (this.#way?.name === name) return this.#way
+    const pace = new Pace(this.#carrier.lanesMax(relocation, this.#options.lanes))
+    return (this.#way = { name, pace, reached: undefined })
+  }
+
+  async #moveSome(relocation: Relocation, way: Way): Promise<number> {
     const { batch, claimSeconds } = this.#options
+    const { pace } = way
     const name = (workspace: string) => this.#carrier.name(relocation, workspace)
     // A few for each lane: what a slow store cannot take in time would be named for nothing.
-    const limit = Math.min(batch, this.#lanes.now * CLAIMS_PER_LANE)
-    const claims = await this.#claim(relocation, { claimSeconds, limit, name })
+    const limit = Math.min(batch, pace.lanes * CLAIMS_PER_LANE)
+    const claims = await this.#claim(relocation, way, { claimSeconds, limit, name })
     // Whoever claims them next must not meet a put of ours that is still under way.
     const until = performance.now() + (claimSeconds * 1000) / 2
     let left: readonly Claim[] = claims
     try {
       while (left.length > 0 && performance.now() < until && !this.#stopped) {
-        const outcomes = await this.#carrySome(relocation, left, until)
+        const outcomes = await this.#carrySome(relocation, left, pace.lanes, until)
         await this.#settle(relocation, outcomes)
         const ended = new Set(outcomes.filter(({ result }) => !('later' in result)).map(({ claim }) => claim))
         left = left.filter((claim) => !ended.has(claim))
-        await this.#takeTime(relocation, outcomes)
+        await this.#takeTime(relocation, pace, outcomes)
         if (left.length > 0 && !(await this.#isAskedFor(relocation))) break
       }
     } finally {
@@ -116,13 +132,12 @@ export class RelocationWorker {
 
   // Goes on where it was, and begins again from the first when there is nothing behind: to pass over what has moved, and what
   // lies in other workspaces, for each few copies would take longer than to move them.
-  async #claim(relocation: Relocation, claiming: Claiming): Promise<readonly Claim[]> {
-    const way = `${relocation.id} ${relocation.heading}`
-    const after = this.#reached?.way === way ? this.#reached.copyId : undefined
-    this.#reached = undefined
+  async #claim(relocation: Relocation, way: Way, claiming: Claiming): Promise<readonly Claim[]> {
+    const after = way.reached
+    way.reached = undefined
     const claims = await this.#transaction((tx) => tx.claimCopies(relocation, { ...claiming, after }))
-    if (claims.length === 0 && after !== undefined) return this.#claim(relocation, claiming)
-    if (claims.length > 0) this.#reached = { way, copyId: claims.at(-1)!.copy.id }
+    if (claims.length === 0 && after !== undefined) return this.#claim(relocation, way, claiming)
+    way.reached = claims.at(-1)?.copy.id
     return claims
   }
 
@@ -132,7 +147,12 @@ export class RelocationWorker {
   }
 
   /** At least one in each lane, and no more than there is time for: what is carried must be switched, and orders heard. */
-  async #carrySome(relocation: Relocation, claims: readonly Claim[], until: number): Promise<CarryOutcome[]> {
+  async #carrySome(
+    relocation: Relocation,
+    claims: readonly Claim[],
+    lanes: number,
+    until: number,
+  ): Promise<CarryOutcome[]> {
     const waiting = [...claims]
     const outcomes: CarryOutcome[] = []
     const roundUntil = Math.min(until, performance.now() + ROUND_MS)
@@ -143,7 +163,7 @@ export class RelocationWorker {
         claim = performance.now() < roundUntil ? waiting.shift() : undefined
       }
     }
-    await Promise.all(Array.from({ length: this.#lanes.now }, lane))
+    await Promise.all(Array.from({ length: lanes }, lane))
     return outcomes
   }
 
@@ -166,34 +186,20 @@ export class RelocationWorker {
     })
   }
 
-  /** Fewer at once and a pause where a store asks for patience; one more at once after each batch that went well. */
-  async #takeTime(relocation: Relocation, outcomes: readonly CarryOutcome[]): Promise<void> {
-    const late = outcomes.filter(({ result }) => 'later' in result)
-    if (late.length === 0) {
-      this.#lanes.now = Math.min(this.#options.lanes, this.#lanes.now + 1)
-      this.#patienceMs = 0
-      this.#troubledSince = undefined
-      return
-    }
-    const throttled = late.filter(
-      ({ result }) => 'later' in result && result.later === 'store_throttled',
-    ).length
+  /** Rests where a store asks for patience, and gives up one that has long been out of reach. */
+  async #takeTime(relocation: Relocation, pace: Pace, outcomes: readonly CarryOutcome[]): Promise<void> {
+    const throttled = throttledIn(outcomes)
     if (throttled > 0) await this.#transaction((tx) => tx.countThrottled(relocation.id, throttled))
-    const now = performance.now()
-    // Who asks for patience is there: only a store that is out of reach is given up.
-    if (late.length < outcomes.length || throttled > 0) this.#troubledSince = undefined
-    else this.#troubledSince ??= now
-    if (this.#troubledSince !== undefined && now - this.#troubledSince > this.#options.giveUpMs)
-      await this.#giveUp(relocation, late)
-    this.#lanes.now = Math.max(1, Math.floor(this.#lanes.now / 2))
-    this.#patienceMs = Math.min(Math.max(this.#patienceMs * 2, PATIENCE_MS.least), PATIENCE_MS.most)
-    await rest(this.#patienceMs * (0.5 + Math.random() / 2))
+    pace.note(outcomes)
+    if (pace.silentMs() > this.#options.giveUpMs) await this.#giveUp(relocation, outcomes)
+    if (pace.restMs > 0) await rest(pace.restMs * (0.5 + Math.random() / 2))
   }
 
   async #giveUp(relocation: Relocation, late: readonly CarryOutcome[]): Promise<void> {
-    this.#troubledSince = undefined
     await this.#transaction(async (tx) => {
       if (!(await runsStill(tx, relocation))) return
+      // Only this process may be cut off; and who resumed it wants it to be tried for as long again.
+      if (await tx.hasProgressed(relocation.id, this.#options.giveUpMs)) return
       await recordStays(tx, relocation, late)
       await endRelocation(tx, relocation.id, 'failed')
     })
@@ -204,11 +210,14 @@ export class RelocationWorker {
   }
 
   /** @returns whether it has ended */
-  #finish({ id, heading }: Relocation): Promise<boolean> {
+  async #finish(running: Relocation): Promise<boolean> {
+    // Switches wait while the run is locked, and hold credentials meanwhile: only one that looks done is locked.
+    if (await this.#transaction((tx) => tx.anyToMove(running))) return false
     return this.#transaction(async (tx) => {
-      const relocation = await runsStill(tx, { id, heading })
+      const relocation = await runsStill(tx, running)
       if (!relocation) return true
-      if ((await tx.countToMove(relocation)) > 0) return false
+      if (await tx.anyToMove(relocation)) return false
+      const { id, heading } = relocation
       if (heading === 'over') await tx.noteStanding(relocation)
       // What failed on the way over stands in the report of a finalized one; its sources are dropped all the same.
       const failed = relocation.failed > 0 && heading !== 'closing'
@@ -219,7 +228,10 @@ export class RelocationWorker {
   }
 
   #transaction<T>(act: (tx: LedgerTransaction) => Promise<T>): Promise<T> {
-    return this.#ledger.transaction(call(), undefined, act)
+    return this.#ledger.transaction(call(), undefined, async (tx) => {
+      await tx.mayTake(STEP_MS)
+      return act(tx)
+    })
   }
 }
 
@@ -242,28 +254,21 @@ async function recordStays(
   outcomes: readonly CarryOutcome[],
 ): Promise<void> {
   if (outcomes.length === 0) return
-  const stays = outcomes.map(({ claim, result }) => {
+  const stays = outcomes.map(({ claim, result }): NotedStay => {
     const { copy, workspace, credential } = claim
+    const { credentialId, version } = copy
     const reason =
       'stays' in result ? result : { stays: 'later' in result ? result.later : 'internal', failed: true }
-    return {
-      copyId: copy.id,
-      workspace,
-      credential,
-      version: copy.version,
-      code: reason.stays as never,
-      failed: reason.failed,
-    }
+    const { stays: code, failed } = reason
+    return { credentialId, workspace, credential, version, code, failed }
   })
-  const failed = new Set(stays.filter((stay) => stay.failed).map(({ copyId }) => copyId))
-  await tx.recordStays(relocation.id, stays)
-  for (const { copyId, workspace, credential, version, code } of stays) {
-    if (!failed.has(copyId)) continue
-    const detail = JSON.stringify({ store_migration: relocation.id })
+  const detail = JSON.stringify({ store_migration: relocation.id })
+  for (const { failed, code, workspace, credential, version } of await tx.recordStays(relocation.id, stays)) {
+    if (!failed) continue
     tx.record({
       action: 'store-migration:move',
       outcome: 'failed',
-      code,
+      code: code as ProblemCode,
       workspace,
       credential,
       version,

@@ -18,6 +18,12 @@ export interface Stay {
   code: ProblemCode | SkipReason
 }
 
+/** A copy that was not moved, as it is kept. */
+export interface NotedStay extends Stay {
+  credentialId: string
+  failed: boolean
+}
+
 /** Why a copy stays where it is without anything having failed. */
 export type SkipReason = 'too_large' | 'other_migration' | 'link'
 

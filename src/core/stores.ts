@@ -37,6 +37,7 @@ export interface Store {
   readonly segment?: RegExp | undefined
   readonly versionsKept: number
   readonly valueBytesMax: number
+  readonly readsPerSecond: number | undefined
   readonly writesPerSecond: number | undefined
   /** A look before the first step of what needs the store. @throws StoreError `unavailable` while it is spared */
   admit(): void

@@ -6,7 +6,8 @@ import { Draft } from './draft.ts'
 import type { ProblemCode } from './errors.ts'
 import { VaultError, notFound, unknownName } from './errors.ts'
 import { equalValues, MAX_VALUE_BYTES, mergePatch } from './json-value.ts'
-import type { Link, Version, Workspace } from './records.ts'
+import type { LedgerTransaction } from './ledger-transaction.ts'
+import type { Link, NewVersion, Version, Workspace } from './records.ts'
 import type { Access, Admitted } from './on-credential.ts'
 import { onCredential } from './on-credential.ts'
 import type { Sealer } from './sealer.ts'
@@ -196,22 +197,27 @@ export class Values {
     const { tx, caller, credential } = at
     const { workspace, id: credentialId, name, store } = credential
     const made = { credentialId, version, createdBy: caller.identity }
-    const versionsKept = this.#options.stores.versionsKept(store)
     if (store === LOCAL) {
       const copyId = this.#options.newId()
       const content = this.#sealer.seal({ workspace, credentialId, version, copyId }, value)
-      return tx.insertVersion({ ...made, copyId, content }, versionsKept)
+      return this.#insert(tx, store, { ...made, copyId, content })
     }
     const order = { store, credentialId, version, owner: { workspace, credential: name }, value }
     const copyId = draft.written(order, caller.identity)
-    return tx.insertVersion({ ...made, copyId, content: { named: true } }, versionsKept)
+    return this.#insert(tx, store, { ...made, copyId, content: { named: true } })
   }
 
   /** Makes a link the current version. */
   writeLink({ tx, caller, credential }: Writing, version: number, link: Link): Promise<void> {
     const { id: credentialId, store } = credential
     const made = { credentialId, version, createdBy: caller.identity, copyId: this.#options.newId() }
-    return tx.insertVersion({ ...made, content: { link } }, this.#options.stores.versionsKept(store))
+    return this.#insert(tx, store, { ...made, content: { link } })
+  }
+
+  // What a store migration may yet bring back is judged by what every store keeps, not by what its target does.
+  #insert(tx: LedgerTransaction, store: string, version: NewVersion): Promise<void> {
+    const { stores } = this.#options
+    return tx.insertVersion(version, stores.versionsKept(store), stores.versionsKept(LOCAL))
   }
 
   async #written({ tx, credential }: Admitted): Promise<Written> {

@@ -67,8 +67,16 @@ export async function insertPending(client: Client, copy: NamedCopy): Promise<vo
   )
 }
 
-/** Makes a new version current, and drops what falls out of those that are kept. */
-export async function insertVersion(client: Client, row: NewVersion, versionsKept: number): Promise<void> {
+/**
+ * Makes a new version current, and drops what falls out of those that are kept. The sources of an unfinished store migration
+ * fall out later where its target keeps fewer: with them their version can come back.
+ */
+export async function insertVersion(
+  client: Client,
+  row: NewVersion,
+  versionsKept: number,
+  sourcesKept: number,
+): Promise<void> {
   const { credentialId, version, createdBy } = row
   await client.query(`update copies set state = 'kept' where credential_id = $1 and state = 'current'`, [
     credentialId,
@@ -85,11 +93,15 @@ export async function insertVersion(client: Client, row: NewVersion, versionsKep
     version,
   ])
   const last = version - versionsKept
-  await client.query('delete from versions where credential_id = $1 and version <= $2', [credentialId, last])
-  await client.query(`${DROP} where credential_id = $1 and version <= $2 and state in ('kept', 'source')`, [
-    credentialId,
-    last,
-  ])
+  await client.query(
+    `${DROP} where credential_id = $1 and (version <= $2 and state = 'kept' or version <= $3 and state = 'source')`,
+    [credentialId, last, version - Math.max(versionsKept, sourcesKept)],
+  )
+  await client.query(
+    `delete from versions v where v.credential_id = $1 and v.version <= $2 and not exists (
+       select from copies s where s.credential_id = $1 and s.version = v.version and s.state = 'source')`,
+    [credentialId, last],
+  )
 }
 
 async function insertCurrent(

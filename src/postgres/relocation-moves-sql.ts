@@ -11,14 +11,18 @@ const JOINED = `copies k join credentials c on c.id = k.credential_id join works
 
 // Moving over: what lies where the route begins. Moving back the long way: what its credentials have got at the target
 // since, for which there is no source to point back at.
+const NOT_STAYING = `not exists (select from store_migration_stays s where s.migration_id = $3
+    and s.credential_id = k.credential_id and s.version = k.version)`
 const TO_MOVE = {
-  over: `${ON_ROUTE} and k.locator is null and coalesce(m.migration_id = $3, true)
-    and not exists (select from store_migration_stays s where s.migration_id = $3 and s.copy_id = k.id)`,
-  back: `${ON_ROUTE} and k.locator is null and m.migration_id = $3
-    and not exists (select from store_migration_stays s where s.migration_id = $3 and s.copy_id = k.id)
+  over: `${ON_ROUTE} and k.locator is null and coalesce(m.migration_id = $3, true) and ${NOT_STAYING}`,
+  back: `${ON_ROUTE} and k.locator is null and m.migration_id = $3 and ${NOT_STAYING}
     and not exists (select from copies s where s.credential_id = k.credential_id and s.version = k.version
       and s.state = 'source' and s.migration_id = $3)`,
 }
+
+// Of a pending copy `p`: it is the claim of somebody who may still be at work.
+const CLAIMED = (migrationId: string, seconds: string): string =>
+  `p.state = 'pending' and p.migration_id = ${migrationId} and p.named_at > now() - make_interval(secs => ${seconds})`
 
 const NIL_ID = '00000000-0000-0000-0000-000000000000'
 
@@ -45,8 +49,8 @@ export async function claimCopies(
         ${OUTSIDE} as outside, w.name as workspace, c.name as credential
       from ${JOINED}
       where ${TO_MOVE[heading]} and k.id > $6 and not exists (
-        select from copies p where p.credential_id = k.credential_id and p.version = k.version and p.state = 'pending'
-          and p.migration_id = $3 and p.named_at > now() - make_interval(secs => $4))
+        select from copies p where p.credential_id = k.credential_id and p.version = k.version
+          and ${CLAIMED('$3', '$4')})
       order by k.id limit $5 for update of k skip locked for key share of c skip locked`,
     values: [...routeValues(relocation), claimSeconds, limit, after],
   })
@@ -56,10 +60,14 @@ export async function claimCopies(
     return { copy: copyOf(row), workspace, credential, pending: name(workspace) }
   })
   await settleHome(client)
-  await client.query(
+  // Looked at again now that they are held: somebody may have claimed one and let go of it since the look began.
+  const named = await client.query(
     `insert into copies (id, credential_id, version, store, ref, state, migration_id)
-     select p.id, p.credential_id, p.version, $5, p.ref, 'pending', $6
-     from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[]) as p (id, credential_id, version, ref)`,
+     select n.id, n.credential_id, n.version, $5, n.ref, 'pending', $6
+     from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[]) as n (id, credential_id, version, ref)
+     where not exists (select from copies p where p.credential_id = n.credential_id and p.version = n.version
+       and ${CLAIMED('$6', '$7')})
+     returning id`,
     [
       claims.map(({ pending }) => pending.id),
       claims.map(({ copy }) => copy.credentialId),
@@ -67,9 +75,11 @@ export async function claimCopies(
       claims.map(({ pending }) => pending.ref ?? null),
       routeOf(relocation).to,
       relocation.id,
+      claimSeconds,
     ],
   )
-  return claims
+  const ids = new Set(named.rows.map(({ id }) => id))
+  return claims.filter(({ pending }) => ids.has(pending.id))
 }
 
 /** The pending copies are no longer needed. */
@@ -117,8 +127,9 @@ export async function switchCopies(
   carried: readonly Carried[],
 ): Promise<string[]> {
   const { from, to } = routeOf(relocation)
-  const sealedUnder = carried.find(({ sealed }) => sealed)?.sealed?.keyId
-  if (sealedUnder !== undefined) await demandSealingKey(client, sealedUnder)
+  // Each of them: while they were carried the sealing key may have become another, and even the same again.
+  for (const keyId of new Set(carried.flatMap(({ sealed }) => sealed?.keyId ?? [])))
+    await demandSealingKey(client, keyId)
   const oldIds = carried.map(({ copyId }) => copyId)
   const held = await holdCredentials(client, oldIds)
   const { rows } = await client.query({
@@ -160,13 +171,14 @@ async function demandSealingKey(client: Client, keyId: string): Promise<void> {
 
 async function demandRunning(client: Client, { id, heading }: Relocation, moved: number): Promise<void> {
   const { rowCount } = await client.query(
-    `update store_migrations set moved = greatest(moved + $3::bigint, 0)
+    `update store_migrations set moved = greatest(moved + $3::bigint, 0), progressed_at = now()
      where id = $1 and state = 'running' and heading = $2`,
     [id, heading, moved],
   )
   if (!rowCount) throw new RelocationEnded()
 }
 
+// A version whose copy is no longer kept at the target has nothing standing in its place; it is kept again.
 const POINT_BACK = `
 with s as (
   select k.id, k.credential_id, k.version from copies k
@@ -180,12 +192,15 @@ dropped as (
   update copies n set state = 'dropped', dropped_at = now(), token = null, key_id = null
   from standing where n.id = standing.id
 ),
+becoming as (
+  select s.id, case when b.id is not null then b.state when v.version is not null then 'kept' end as state
+  from s left join standing b using (credential_id, version) left join versions v using (credential_id, version)
+),
 back as (
   update copies k set state = coalesce(b.state, 'dropped'), migration_id = null,
     dropped_at = case when b.state is null then now() end,
     token = case when b.state is not null then k.token end, key_id = case when b.state is not null then k.key_id end
-  from s left join standing b on b.credential_id = s.credential_id and b.version = s.version
-  where k.id = s.id
+  from becoming b where k.id = b.id
   returning k.id
 ),
 pointed as (
@@ -193,13 +208,21 @@ pointed as (
 )
 select count(*) as pointed from back`
 
-/** Points the next copies back at their sources, and drops what stood in their place. @returns how many */
-export async function pointBack(client: Client, relocation: Relocation, limit: number): Promise<number> {
+/**
+ * Points the next copies back at their sources, and drops what stood in their place.
+ *
+ * @returns how many; 0 where others hold all that are left, undefined where none is left
+ */
+export async function pointBack(
+  client: Client,
+  relocation: Relocation,
+  limit: number,
+): Promise<number | undefined> {
   const sources = await client.query(
     `select id from copies where migration_id = $1 and state = 'source' order by id limit $2`,
     [relocation.id, limit],
   )
-  if (sources.rows.length === 0) return 0
+  if (sources.rows.length === 0) return undefined
   const ids = sources.rows.map(({ id }) => id)
   const held = await holdCredentials(client, ids)
   const { rows } = await client.query(POINT_BACK, [ids, relocation.id, held, relocation.from])
@@ -207,40 +230,57 @@ export async function pointBack(client: Client, relocation: Relocation, limit: n
   return rows[0].pointed
 }
 
-/** Drops the next sources: their tokens are gone at once, what lies outside is the sweep's. @returns how many */
+/**
+ * Drops the next sources: their tokens are gone at once, what lies outside is the sweep's. A version that only its source
+ * was left of goes with it.
+ *
+ * @returns how many
+ */
 export async function dropSources(client: Client, id: string, limit: number): Promise<number> {
-  const { rowCount } = await client.query(
-    `update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null where id in (
-       select id from copies where migration_id = $1 and state = 'source' order by id limit $2 for update skip locked)`,
+  const { rows } = await client.query(
+    `with gone as (
+       update copies set state = 'dropped', dropped_at = now(), token = null, key_id = null where id in (
+         select id from copies where migration_id = $1 and state = 'source' order by id limit $2
+         for update skip locked)
+       returning credential_id, version
+     ),
+     forgotten as (
+       delete from versions v using gone where v.credential_id = gone.credential_id and v.version = gone.version
+         and not exists (select from copies k where k.credential_id = v.credential_id and k.version = v.version
+           and k.state in ('current', 'kept'))
+     )
+     select count(*) as dropped from gone`,
     [id, limit],
   )
-  return rowCount ?? 0
+  return rows[0].dropped
 }
 
-/** How many copies are still to move as it is heading, but for those that stay; claims of others count too. */
-export async function countToMove(client: Client, relocation: Relocation): Promise<number> {
+/** Whether any copy is still to move as it is heading, but for those that stay; claims of others count too. */
+export async function anyToMove(client: Client, relocation: Relocation): Promise<boolean> {
   const { heading, id } = relocation
-  const sources = await client.query(
-    `select count(*) as sources from copies where migration_id = $1 and state = 'source'`,
-    [id],
-  )
-  if (heading === 'closing') return sources.rows[0].sources
-  const { rows } = await client.query(
-    `select count(*) as copies from ${JOINED} where ${TO_MOVE[heading]}`,
+  if (heading !== 'over') {
+    const sources = await client.query(
+      `select from copies where migration_id = $1 and state = 'source' limit 1`,
+      [id],
+    )
+    if (sources.rowCount || heading === 'closing') return sources.rowCount! > 0
+  }
+  const { rowCount } = await client.query(
+    `select from ${JOINED} where ${TO_MOVE[heading]} limit 1`,
     routeValues(relocation),
   )
-  return rows[0].copies + (heading === 'back' ? sources.rows[0].sources : 0)
+  return rowCount! > 0
 }
 
 /** Keeps and counts what stays on the route: links, and copies whose credential is in another store migration. */
 export async function noteStanding(client: Client, relocation: Relocation): Promise<void> {
   await client.query(
     `with others as (
-       insert into store_migration_stays (migration_id, copy_id, workspace, credential, version, code, failed)
-       select $3, k.id, w.name, c.name, k.version,
+       insert into store_migration_stays (migration_id, credential_id, workspace, credential, version, code, failed)
+       select $3, c.id, w.name, c.name, k.version,
          case when k.locator is null then 'other_migration' else 'link' end, false
        from ${JOINED} where ${ON_ROUTE} and (k.locator is not null or m.migration_id <> $3)
-       on conflict do nothing returning copy_id
+       on conflict do nothing returning credential_id
      )
      update store_migrations set skipped = skipped + (select count(*) from others) where id = $3`,
     routeValues(relocation),

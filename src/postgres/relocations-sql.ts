@@ -1,12 +1,12 @@
 import type { Page, PageRequest } from '../core/calls.ts'
 import type {
   Heading,
+  NotedStay,
   PlannedGroup,
   Relocation,
   RelocationPlan,
   RelocationState,
   Route,
-  Stay,
   StayCount,
 } from '../core/relocation.ts'
 import type { Client } from './connections.ts'
@@ -15,7 +15,7 @@ import { pageOf } from './pages.ts'
 const stays = (failed: boolean): string => `array(
     select jsonb_build_object('workspace', s.workspace, 'credential', s.credential, 'version', s.version, 'code', s.code)
     from store_migration_stays s where s.migration_id = m.id and s.failed = ${failed}
-    order by s.noted_at, s.copy_id limit 100
+    order by s.noted_at, s.credential_id, s.version limit 100
   )`
 
 // A transaction that waited for the row may have begun before what it ends.
@@ -30,33 +30,43 @@ const COLUMNS = `m.id, m.state, m.heading, m.from_store as "from", m.to_store as
   m.started_by as "startedBy", m.finished_at as "finishedAt", ${stays(true)} as failures, ${stays(false)} as stays`
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+const NIL_ID = '00000000-0000-0000-0000-000000000000'
 const UNIQUE_RUNNING = 'store_migrations_running'
 
-// What a Fernet token holds besides the value: version, time, IV, HMAC, half a block of padding, and the line with its
-// place: two ids, three slashes and the line break beside the workspace's name and the version's number.
-const TOKEN_OVERHEAD = 1 + 8 + 16 + 32 + 8 + 2 * 36 + 4
-const VALUE_BYTES = `octet_length(k.token) * 3 / 4 - ${TOKEN_OVERHEAD} - octet_length(w.name) - length(k.version::text)`
+// A Fernet token holds version, time, IV and HMAC beside whole blocks of 16 bytes; base64 adds two bytes at most. In the
+// blocks are the line with the value's place (two ids, three slashes and the line break beside the workspace's name and the
+// version's number), the value, and 1 to 16 bytes of padding. So how long a value is at least is known, and no more.
+const BLOCKS = `(octet_length(k.token) * 3 / 4 - ${1 + 8 + 16 + 32}) / 16 * 16`
+const LINE = `(${2 * 36 + 4} + octet_length(w.name) + length(k.version::text))`
+const VALUE_BYTES = `${BLOCKS} - 8 - ${LINE}`
+const VALUE_BYTES_MIN = `${BLOCKS} - 16 - ${LINE}`
 
 /** Readable copies `k` of credentials `c` in workspaces `w` that lie where the route begins; `$1` and `$2` are its own. */
 export const ON_ROUTE = `k.store = $1 and k.state in ('current', 'kept') and ($2::text[] is null or w.name = any ($2))`
 
-/** Counts what the route would move, and what would stay. */
+/** Counts what the route would move, and what would stay. What an unfinished one of the same route has begun, that one moves. */
 export async function planRelocation(
   client: Client,
   route: Route,
   bytesMax: number,
 ): Promise<RelocationPlan> {
   const { rows } = await client.query(
-    `select workspace, connector, reason, count(*) as copies, sum(bytes)::bigint as bytes from (
+    `with own as (
+       select id from store_migrations where from_store = $1 and to_store = $4
+         and state in ('running', 'failed', 'cancelled') and (workspaces is null) = ($2::text[] is null)
+         and coalesce(workspaces @> $2 and workspaces <@ $2, true) order by id desc limit 1
+     )
+     select workspace, connector, reason, count(*) as copies, sum(bytes)::bigint as bytes from (
        select w.name as workspace, c.connector,
          case when k.token is not null then greatest(${VALUE_BYTES}, 2) end as bytes,
-         case when k.locator is not null then 'link' when m.migration_id is not null then 'other_migration'
-           when ${VALUE_BYTES} > $3 then 'too_large' end as reason
+         case when k.locator is not null then 'link'
+           when m.migration_id <> coalesce((select id from own), '${NIL_ID}') then 'other_migration'
+           when ${VALUE_BYTES_MIN} > $3 then 'too_large' end as reason
        from copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
          left join store_migration_members m on m.credential_id = c.id
        where ${ON_ROUTE}
      ) k group by workspace, connector, reason order by workspace, connector`,
-    [route.from, route.workspaces ?? null, bytesMax],
+    [route.from, route.workspaces ?? null, bytesMax, route.to],
   )
   const moving = rows.filter((row) => row.reason === null)
   const groups: PlannedGroup[] = moving.map(({ workspace, connector, copies, bytes }) => ({
@@ -145,7 +155,8 @@ export async function runRelocation(client: Client, id: string, heading: Heading
   await client.query('savepoint run')
   try {
     await client.query(
-      `update store_migrations set state = 'running', heading = $2, running_since = now(), finished_at = null,
+      `update store_migrations set state = 'running', heading = $2, finished_at = null,
+         running_since = now(), progressed_at = now(),
          failed = case when $2 = 'closing' then failed else 0 end,
          skipped = case when $2 = 'closing' then skipped else 0 end
        where id = $1`,
@@ -179,15 +190,15 @@ export async function endRelocation(client: Client, id: string, state: Relocatio
 export async function insertStays(
   client: Client,
   id: string,
-  stays: readonly (Stay & { copyId: string; failed: boolean })[],
-): Promise<Stay[]> {
-  const { rows } = await client.query(
-    `insert into store_migration_stays (migration_id, copy_id, workspace, credential, version, code, failed)
+  stays: readonly NotedStay[],
+): Promise<NotedStay[]> {
+  const { rows } = await client.query<NotedStay>(
+    `insert into store_migration_stays (migration_id, credential_id, workspace, credential, version, code, failed)
      select $1, * from unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::boolean[])
-     on conflict do nothing returning workspace, credential, version, code, failed`,
+     on conflict do nothing returning credential_id as "credentialId", workspace, credential, version, code, failed`,
     [
       id,
-      stays.map((stay) => stay.copyId),
+      stays.map((stay) => stay.credentialId),
       stays.map((stay) => stay.workspace),
       stays.map((stay) => stay.credential),
       stays.map((stay) => stay.version),
@@ -200,7 +211,7 @@ export async function insertStays(
     'update store_migrations set failed = failed + $2, skipped = skipped + $3 where id = $1',
     [id, failed, rows.length - failed],
   )
-  return rows.map(({ workspace, credential, version, code }) => ({ workspace, credential, version, code }))
+  return rows
 }
 
 /** Counts copies that it has moved as it heads now: for the report, which a way back does not lessen. */
@@ -231,9 +242,18 @@ export async function countCodes(client: Client, id: string): Promise<StayCount[
 /** Counts how often a store asked for patience, while it runs. */
 export async function countThrottled(client: Client, id: string, times: number): Promise<void> {
   await client.query(
-    `update store_migrations set throttled = throttled + $2 where id = $1 and state = 'running'`,
+    `update store_migrations set throttled = throttled + $2, progressed_at = now() where id = $1 and state = 'running'`,
     [id, times],
   )
+}
+
+/** Whether some process has got on with it within so long, or was asked for patience. */
+export async function hasProgressed(client: Client, id: string, withinMs: number): Promise<boolean> {
+  const { rowCount } = await client.query(
+    'select from store_migrations where id = $1 and progressed_at > now() - make_interval(secs => $2)',
+    [id, withinMs / 1000],
+  )
+  return rowCount! > 0
 }
 
 /** Null columns are left out. */

@@ -25,6 +25,8 @@ export function transactionOn(
 ): LedgerTransaction {
   return {
     record: (entry: AuditEntry) => void entries.push({ entry, call }),
+    mayTake: async (ms) =>
+      void (await client.query("select set_config('statement_timeout', $1, true)", [String(ms)])),
 
     workspace: (name) => policy.selectWorkspace(client, name),
     putWorkspace: (name, defaultStore) => policy.upsertWorkspace(client, newId(), name, defaultStore),
@@ -59,7 +61,8 @@ export function transactionOn(
     restoreCredential: (id) => credentials.restoreCredential(client, id),
     copy: (credentialId, version) => copies.selectCopy(client, credentialId, version),
     nameCopy: (copy) => copies.insertPending(client, copy),
-    insertVersion: (row, versionsKept) => copies.insertVersion(client, row, versionsKept),
+    insertVersion: (row, versionsKept, sourcesKept) =>
+      copies.insertVersion(client, row, versionsKept, sourcesKept),
     versions: (credentialId, page) => copies.selectVersions(client, credentialId, page),
     dropVersion: (credentialId, version) => copies.dropVersion(client, credentialId, version),
 
@@ -101,6 +104,7 @@ export function transactionOn(
     stayCounts: (id) => relocations.countCodes(client, id),
     recordStays: (id, stays) => relocations.insertStays(client, id, stays),
     countThrottled: (id, times) => relocations.countThrottled(client, id, times),
+    hasProgressed: (id, withinMs) => relocations.hasProgressed(client, id, withinMs),
     claimCopies: (relocation, claiming) => moves.claimCopies(client, relocation, claiming),
     releaseClaims: (pendingIds) => moves.releaseClaims(client, pendingIds),
     switchCopies: async (relocation, carried) => {
@@ -114,7 +118,7 @@ export function transactionOn(
       return pointed
     },
     dropSources: (id, limit) => moves.dropSources(client, id, limit),
-    countToMove: (relocation) => moves.countToMove(client, relocation),
+    anyToMove: (relocation) => moves.anyToMove(client, relocation),
     noteStanding: (relocation) => moves.noteStanding(client, relocation),
 
     storeCopies: () => copies.selectStoreCopies(client),

@@ -6,7 +6,7 @@ import { fill, valueOf } from '../bench/fill.ts'
 import { runStrongroom } from '../cli/run-strongroom.ts'
 import { freshGround } from '../ground.ts'
 import { startVaultServer } from '../providers/hashicorp-vault-server.ts'
-import { times } from '../repeat.ts'
+import { long, times } from '../repeat.ts'
 import { checkTold, ClientLoad, makeWorker, must } from './client-load.ts'
 import type { ServiceProcess } from './service-process.ts'
 import { initAdministrator, onGround, startService, temporaryDirectory, until } from './service-process.ts'
@@ -34,6 +34,8 @@ t.test('a store migration that two processes share survives the death of either,
   const place = (path = '') => `${services[chance(2)]!.adminUrl}/v1/admin/store-migrations${path}`
   const route: [string, string] = ['local', 'team-vault']
 
+  let midway = 0
+
   /** Has something begun, kills one of both at random, and waits for the end. */
   const survive = async (begin: () => Promise<{ id: string }>) => {
     const victim = chance(2)
@@ -46,8 +48,9 @@ t.test('a store migration that two processes share survives the death of either,
     const { id } = await begin()
     await sleep(Math.random() * 1000)
     await services[victim]!.end('SIGKILL')
-    const [died] = await ground.sql('select moved from store_migrations where id = $1', [id])
+    const [died] = await ground.sql('select state, moved from store_migrations where id = $1', [id])
     t.comment(`${died!.moved} had been moved when it died`)
+    if (died!.state === 'running' && died!.moved > 0 && died!.moved < COPIES) midway++
     services[victim] = await start()
     // The grace passes for what the dead one had claimed, and for some of what the living one has.
     await ground.sql(`update copies set named_at = now() - interval '2 minutes' where state = 'pending'`)
@@ -90,6 +93,8 @@ t.test('a store migration that two processes share survives the death of either,
     })
     route.reverse()
   }
+
+  if (long) t.ok(midway > 0, `${midway} times it was killed while it had moved some and not all`)
 
   for (const service of services) await service.end('SIGTERM')
   for (let sweep = 0; sweep < 2; sweep++) {

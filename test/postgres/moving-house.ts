@@ -1,5 +1,7 @@
 import type { Test } from 'tap'
-import type { Relocation, Route } from '../../src/core/relocation.ts'
+import { v7 } from 'uuid'
+import type { LedgerTransaction } from '../../src/core/ledger-transaction.ts'
+import type { Carried, Claiming, Relocation, Route } from '../../src/core/relocation.ts'
 import type { Secret } from '../../src/core/secret.ts'
 import { freshGround } from '../ground.ts'
 import type { Troubled, TroubledOptions } from '../troubled-store.ts'
@@ -97,6 +99,23 @@ export async function movingHouse(t: Test, options: HouseOptions = {}) {
 
 /** Such a house. */
 export type House = Awaited<ReturnType<typeof movingHouse>>
+
+/** Does this as a process of its own would. */
+export const transaction = <T>({ vault }: House, act: (tx: LedgerTransaction) => Promise<T>): Promise<T> =>
+  vault.ledger.transaction(vault.call(), undefined, act)
+
+/** Takes copies to move, by hand, as if they had been carried to `team-vault`. */
+export async function claimed(
+  house: House,
+  run: Relocation,
+  claiming: Partial<Claiming> = {},
+): Promise<Carried[]> {
+  const name = () => ({ id: v7(), ref: `strongroom/acme/${v7()}` })
+  const claims = await transaction(house, (tx) =>
+    tx.claimCopies(run, { claimSeconds: 60, limit: 1, name, ...claiming }),
+  )
+  return claims.map(({ copy, pending }) => ({ copyId: copy.id, pendingId: pending.id }))
+}
 
 /** Leases these credentials, one after the other, until it is stopped; then it says what was not as it should be. */
 export function leaseLoop(vault: Vault, by: Someone, values: Record<string, string>) {

@@ -1,7 +1,10 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { v7 } from 'uuid'
 import { StoreError } from '../../src/core/secret-store.ts'
-import { movingHouse } from './moving-house.ts'
+import type { Client } from '../../src/postgres/connections.ts'
+import { claimCopies } from '../../src/postgres/relocation-moves-sql.ts'
+import { anotherSession, sleep } from '../vault.ts'
+import { claimed, movingHouse, transaction, type House } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
 
@@ -12,7 +15,7 @@ t.test(
     await house.fill('local', ...NAMES)
     const run = await house.start('local', 'team-vault')
     const claim = (after?: string) =>
-      house.vault.ledger.transaction(house.vault.call(), undefined, async (tx) => {
+      transaction(house, async (tx) => {
         const name = () => ({ id: v7(), ref: `strongroom/acme/${v7()}` })
         const claims = await tx.claimCopies(run, { claimSeconds: 60, limit: 5, name, after })
         await tx.releaseClaims(claims.map(({ pending }) => pending.id))
@@ -44,3 +47,93 @@ t.test('copies that had to be left behind are moved in the same run, when all th
     NAMES.map((name) => `${name}@1 team-vault current`),
   )
 })
+
+t.test('what somebody claims while another looks is claimed by one of them', async (t) => {
+  const house = await movingHouse(t)
+  await house.fill('local', 'a', 'b')
+  const run = await house.start('local', 'team-vault')
+  const [client, release] = await clientOf(t, house)
+  // Its look ends, and lets go of what it found; then another claims one, before it has named its own.
+  const looking = new Proxy(client, {
+    get: (target, name) =>
+      name !== 'query'
+        ? Reflect.get(target, name)
+        : async (query: { name?: string }, values?: unknown[]) => {
+            const answer = await target.query(query as never, values as never)
+            if (query.name?.startsWith('claim copies')) {
+              await target.query('rollback')
+              t.equal((await claimed(house, run)).length, 1)
+              await target.query('begin')
+            }
+            return answer
+          },
+  })
+  await client.query('begin')
+  const claims = await claimCopies(looking, run, {
+    claimSeconds: 60,
+    limit: 2,
+    name: () => ({ id: v7(), ref: `strongroom/acme/${v7()}` }),
+  })
+  await client.query('commit')
+  release()
+  t.match(
+    claims.map(({ credential }) => credential),
+    ['b'],
+  )
+  t.equal(await house.count('pending'), 2)
+})
+
+t.test('copies that were sealed under two keys are not switched to', async (t) => {
+  const house = await movingHouse(t)
+  await house.fill('local', 'a', 'b')
+  const run = await house.start('local', 'team-vault')
+  const carried = await claimed(house, run, { limit: 2 })
+  const keyIds = [house.vault.sealer.sealingKeyId, 'another']
+  const sealed = carried.map((one, index) => ({ ...one, sealed: { keyId: keyIds[index]!, token: 'sealed' } }))
+  await t.rejects(
+    transaction(house, (tx) => tx.switchCopies(run, sealed)),
+    { name: 'SealingKeyChanged' },
+  )
+  t.equal(await house.count('pending'), 2)
+})
+
+t.test(
+  'while others hold what is left, nobody waits for the run, and statements may take long',
+  async (t) => {
+    // Here a request's statement is cut after 0.6 s.
+    const house = await movingHouse(t, { tuning: { deadlineMs: 100 } })
+    await house.fill('local', 'a')
+    const run = await house.start('local', 'team-vault')
+    const session = await anotherSession(t, house.ground)
+    const [one] = await claimed(house, run)
+    await session.query('begin')
+    await session.query('select from store_migrations where id = $1 for update', [run.id])
+    const working = house.work()
+    await sleep(200)
+    const waiting = await house.ground.sql(
+      "select query from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    t.same(waiting, [], 'the run is not locked to see that it is not done')
+
+    await session.query('lock table copies')
+    await sleep(900)
+    await session.query('commit')
+    await transaction(house, (tx) => tx.releaseClaims([one!.pendingId]))
+    await working
+    t.match(await house.read(run), { state: 'done', moved: 1 })
+  },
+)
+
+/** A connection of its own, and what gives it back. */
+async function clientOf(t: Test, { vault }: House): Promise<[Client, () => void]> {
+  const connections = vault.connect(1)
+  t.teardown(() => connections.close())
+  const got = Promise.withResolvers<Client>()
+  const released = Promise.withResolvers<undefined>()
+  const used = connections.run(performance.now() + 30_000, (client) => {
+    got.resolve(client)
+    return released.promise
+  })
+  t.teardown(() => used)
+  return [await got.promise, () => released.resolve(undefined)]
+}

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { StoreError, type StoreFault } from '../../src/core/secret-store.ts'
 import { eventually, eventsIn, sleep } from '../vault.ts'
-import { leaseLoop, movingHouse, unknownRefs } from './moving-house.ts'
+import { claimed, leaseLoop, movingHouse, transaction, unknownRefs } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
 const VALUES = Object.fromEntries(NAMES.map((name) => [name, `"${name}"`]))
@@ -12,15 +12,39 @@ const failing = (fault: StoreFault) => () => {
 t.test('a target that asks for patience is given it, and nothing fails', async (t) => {
   const house = await movingHouse(t, { tuning: { relocationGiveUpMs: 1 } })
   await house.fill('local', ...NAMES)
-  let refusals = 6
-  house.team.trouble.onCall = (call) => {
-    if (call === 'put' && refusals-- > 0) failing('throttled')()
+  let inFlight = 0
+  const atOnce: number[] = []
+  house.team.trouble.onCall = async (call) => {
+    if (call !== 'put' || atOnce.length === 20) return
+    atOnce.push(++inFlight)
+    await sleep(5)
+    inFlight--
+    failing('throttled')()
   }
   const stop = leaseLoop(house.vault, house.worker, VALUES)
   const done = await house.migrate('local', 'team-vault')
   t.match(done, { state: 'done', moved: 12, failed: 0, failures: [] })
-  t.equal(done.throttled, 6)
+  t.equal(done.throttled, 20)
   t.same((await stop()).faults, [])
+  // Four lanes and eight copies each time, all of which are refused.
+  const mostAtOnce = [0, 8, 16].map((from) => Math.max(...atOnce.slice(from, from + 8)))
+  t.same(mostAtOnce, [4, 2, 1], 'fewer at once each time')
+})
+
+t.test('a target whose rate is low takes its time: nothing is refused, and others can write', async (t) => {
+  const house = await movingHouse(t, {
+    tuning: { relocationBatch: 64, relocationLanes: 16 },
+    team: { limits: { writesPerSecond: 5, timeoutMs: 1_500, concurrency: 32 } },
+  })
+  await house.fill('local', ...NAMES)
+  const beganAt = performance.now()
+  const moving = house.migrate('local', 'team-vault')
+  t.ok(await eventually(async () => house.team.calls.length >= 5))
+  await house.fill('team-vault', 'beside')
+  const done = await moving
+  t.match(done, { state: 'done', moved: 12, failed: 0, throttled: 0 })
+  t.ok(performance.now() - beganAt > 1_900, '13 writes at 5 a second')
+  t.equal(await house.value('beside'), '"beside"')
 })
 
 t.test('a target that is away for a while is waited for', async (t) => {
@@ -51,6 +75,92 @@ t.test('a target that stays away is given up, and the run goes on when it is res
   t.match(await house.resume(failed), { state: 'running', failed: 0, failures: [] })
   await house.work()
   t.match(await house.read(failed), { state: 'done', moved: 12, failed: 0 })
+})
+
+t.test('while others get on, nobody gives up', async (t) => {
+  const tuning = { relocationGiveUpMs: 400, relocationBatch: 1, relocationLanes: 1 }
+  const house = await movingHouse(t, { tuning })
+  await house.fill('local', ...NAMES)
+  house.team.trouble.onCall = failing('unavailable')
+  const run = await house.start('local', 'team-vault')
+  const working = house.work()
+  t.ok(await eventually(async () => house.team.calls.length > 0))
+  const since = performance.now()
+  let moved = 0
+  // Somebody whom the store answers moves what there is; the other tries again after more than 0.4 s.
+  while (performance.now() - since < 1_600) {
+    const carried = await claimed(house, run)
+    await transaction(house, (tx) => tx.switchCopies(run, carried))
+    moved += carried.length
+    await sleep(20)
+  }
+  t.match(await house.cancel(run), { state: 'cancelled', moved, failed: 0 })
+  await working
+})
+
+t.test(
+  'one that was cancelled half-way is planned and goes on when it is resumed, with new patience',
+  async (t) => {
+    const house = await movingHouse(t, {
+      tuning: { relocationGiveUpMs: 1_000, relocationBatch: 1, relocationLanes: 1 },
+    })
+    await house.fill('local', 'a')
+    for (const value of ['"two"', '"three"']) await house.update('a', value)
+    let dead = 0
+    const dying = (call: string) => {
+      if (call !== 'put' || house.team.kept.size < 1) return
+      dead++
+      failing('unavailable')()
+    }
+    house.team.trouble.onCall = dying
+    const run = await house.start('local', 'team-vault')
+    const working = house.work()
+    t.ok(await eventually(async () => dead > 0))
+    const cancelled = await house.cancel(run)
+    t.match(cancelled, { state: 'cancelled', moved: 1 })
+    await working
+    house.team.trouble.onCall = undefined
+    await sleep(60)
+    const plan = await house.plan({ from: 'local', to: 'team-vault' })
+    t.match(plan, { copies: 2, stays: [] }, 'what is left of it, and not kept from it by itself')
+    t.match(await house.plan({ from: 'local', to: 'aws-eu' }), {
+      copies: 0,
+      stays: [{ reason: 'other_migration', copies: 2 }],
+    })
+
+    await sleep(1_000)
+    dead = 0
+    house.team.trouble.onCall = dying
+    await house.resume(run)
+    const again = house.work()
+    t.ok(await eventually(async () => dead > 1), 'it is not given up the first time')
+    house.team.trouble.onCall = undefined
+    await again
+    t.match(await house.read(run), { state: 'done', moved: 3, failed: 0 })
+  },
+)
+
+t.test('a rollback from a dead target points all back before it tries what was updated there', async (t) => {
+  const house = await movingHouse(t, {
+    tuning: { relocationGiveUpMs: 300, relocationPointBatch: 2, copyGraceSeconds: 2 },
+  })
+  await house.fill('local', ...NAMES)
+  const done = await house.migrate('local', 'team-vault')
+  await house.update('db-00', '"new"')
+  house.team.trouble.onCall = failing('unavailable')
+  await house.rollback(done)
+  await house.work()
+  t.match(await house.read(done), {
+    state: 'failed',
+    moved: 0,
+    failed: 1,
+    failures: [{ credential: 'db-00', version: 2, code: 'store_unavailable' }],
+  })
+  t.same(await house.whereabouts(), [
+    'db-00@1 local kept',
+    'db-00@2 team-vault current',
+    ...NAMES.slice(1).map((name) => `${name}@1 local current`),
+  ])
 })
 
 t.test('a target that dies half-way: all can be leased, cancelled and rolled back', async (t) => {

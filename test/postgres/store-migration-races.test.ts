@@ -1,14 +1,8 @@
 import t from 'tap'
-import { v7 } from 'uuid'
-import { FernetKey } from '../../src/core/fernet.ts'
-import { Keyring } from '../../src/core/keyring.ts'
-import { reseal } from '../../src/core/reseal.ts'
-import { RotationWorker } from '../../src/core/rotation-worker.ts'
-import { Rotations } from '../../src/core/rotations.ts'
 import { StoreError } from '../../src/core/secret-store.ts'
 import { barrier } from '../troubled-store.ts'
 import { eventually, sleep } from '../vault.ts'
-import { leaseLoop, movingHouse, unknownRefs, type House } from './moving-house.ts'
+import { claimed, leaseLoop, movingHouse, transaction, unknownRefs, type House } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
 const VALUES = Object.fromEntries(NAMES.map((name) => [name, `"${name}"`]))
@@ -164,14 +158,7 @@ t.test('what a process had claimed when it died is moved by another', async (t) 
   const house = await movingHouse(t, { tuning: { copyGraceSeconds: 1 } })
   await house.fill('local', 'a', 'b')
   const run = await house.start('local', 'team-vault')
-  const claimed = await house.vault.ledger.transaction(house.vault.call(), undefined, (tx) =>
-    tx.claimCopies(run, {
-      claimSeconds: 1,
-      limit: 1,
-      name: () => ({ id: v7(), ref: `strongroom/acme/${v7()}` }),
-    }),
-  )
-  t.equal(claimed.length, 1)
+  t.equal((await claimed(house, run, { claimSeconds: 1 })).length, 1)
   await house.work()
   t.match(await house.read(run), { state: 'done', moved: 2 })
   await house.sweepTwice()
@@ -182,15 +169,10 @@ t.test('a copy that is moved already, or that the sweep has dropped, is not swit
   const house = await movingHouse(t)
   await house.fill('local', 'a')
   const run = await house.start('local', 'team-vault')
-  const { ledger, call, sweep } = house.vault
-  const name = () => ({ id: v7(), ref: `strongroom/acme/${v7()}` })
-  const carry = async () => {
-    const claiming = { claimSeconds: 0, limit: 9, name }
-    const claims = await ledger.transaction(call(), undefined, (tx) => tx.claimCopies(run, claiming))
-    return claims.map(({ copy, pending }) => ({ copyId: copy.id, pendingId: pending.id }))
-  }
+  const { sweep } = house.vault
+  const carry = () => claimed(house, run, { claimSeconds: 0, limit: 9 })
   const settle = (carried: Awaited<ReturnType<typeof carry>>) =>
-    ledger.transaction(call(), undefined, (tx) => tx.switchCopies(run, carried))
+    transaction(house, (tx) => tx.switchCopies(run, carried))
   const late = await carry()
   await house.ground.sql("update copies set named_at = named_at - interval '1 hour' where state = 'pending'")
   await sweep.run()
@@ -203,51 +185,66 @@ t.test('a copy that is moved already, or that the sweep has dropped, is not swit
   t.match(await house.read(run), { moved: 1 })
 })
 
-t.test('a key rotation in the middle of an unfinalized move: rolled back, everything opens', async (t) => {
-  const next = FernetKey.generate()
-  const house = await movingHouse(t, { moreKeys: [next.text] })
-  const { vault, ground } = house
+t.test('a rollback that was cancelled half-way goes over again when it is resumed, or back', async (t) => {
+  const house = await movingHouse(t)
   await house.fill('local', ...NAMES)
-  await house.update('db-00', '"two"')
-  const done = await house.migrate('local', 'team-vault')
-  await house.fill('local', 'stays')
-  const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
-  const rotations = new Rotations(vault.acts, vault.sealer)
-  const { id } = await rotations.start(vault.call(), vault.admin, next.key.id)
-  await new RotationWorker(vault.ledger, {
-    newId: v7,
-    batch: 5,
-    lanes: 2,
-    reseal: async (toKeyId, copies) => reseal(keyring, toKeyId, copies),
-    knowsKey: () => true,
-    restMs: () => 0,
-  }).work()
-  t.match(await rotations.read(vault.call(), vault.admin, id), { state: 'done', total: 14, moved: 14 })
-  t.same(await ground.sql('select distinct key_id from copies where token is not null'), [
-    { key_id: next.key.id },
-  ])
-  t.match(await house.rollback(done), { state: 'rolled_back', moved: 0, failed: 0 })
-  for (const name of NAMES.slice(1)) t.equal(await house.value(name), VALUES[name])
-  t.same([await house.value('db-00'), await house.value('db-00', 1)], ['"two"', '"db-00"'])
-  t.same(await ground.sql("select from copies where store <> 'local' and state <> 'dropped'"), [])
-  t.equal(await house.count('source'), 0)
+  const run = await house.migrate('local', 'team-vault')
+  await transaction(house, async (tx) => {
+    await tx.runRelocation(run.id, 'back')
+    await tx.pointBack({ ...run, heading: 'back' }, 5)
+    await tx.endRelocation(run.id, 'cancelled')
+  })
+  t.match(await house.resume(run), { state: 'running', heading: 'over', moved: 7 })
+  await house.work()
+  t.match(await house.read(run), { state: 'done', moved: 12, total: 12, failed: 0 })
+  t.same(
+    await house.whereabouts(),
+    NAMES.map((name) => `${name}@1 team-vault current`),
+  )
+  t.equal(await house.count('source'), 12)
+  t.match(await house.rollback(run), { state: 'rolled_back', moved: 0 })
+  t.same(
+    await house.whereabouts(),
+    NAMES.map((name) => `${name}@1 local current`),
+  )
+  await house.sweepTwice()
+  t.equal(house.team.kept.size, 0)
 })
 
-t.test('a rotation that begins while copies are being sealed here is sealed for', async (t) => {
-  const next = FernetKey.generate()
-  const house = await movingHouse(t, { moreKeys: [next.text], team: { cacheSeconds: 0 } })
-  const { vault, ground } = house
-  await house.fill('team-vault', ...NAMES)
-  const run = await house.start('team-vault', 'local')
-  let begun: Promise<unknown> | undefined
-  house.team.trouble.onCall = () =>
-    (begun ??= vault.ledger.transaction(vault.call(), undefined, (tx) =>
-      tx.beginRotation(next.key.id, 'test'),
-    ))
-  await house.work()
-  t.match(await house.read(run), { state: 'done', moved: 12 })
-  t.same(await ground.sql('select distinct key_id from copies where token is not null'), [
-    { key_id: next.key.id },
-  ])
-  for (const name of NAMES) t.equal(await house.value(name), VALUES[name])
+t.test('what does not fit back has failed, for rolled back means that all is as before', async (t) => {
+  const house = await movingHouse(t, { team: { valueBytesMax: 10 } })
+  await house.fill('team-vault', 'a', 'b')
+  const done = await house.migrate('team-vault', 'local')
+  await house.update('a', '"much too long"')
+  const failed = await house.rollback(done)
+  t.match(failed, { state: 'failed', moved: 0, skipped: 0, failed: 1, stays: [] })
+  t.same(failed.failures, [{ workspace: 'acme', credential: 'a', version: 2, code: 'value_too_large' }])
+  t.same(await house.whereabouts(), ['a@1 team-vault kept', 'a@2 local current', 'b@1 team-vault current'])
+})
+
+t.test('a target that keeps fewer versions takes none away from a rollback', async (t) => {
+  const house = await movingHouse(t, { team: { seen: { versionsKept: 2 } }, tuning: { versionsKept: 4 } })
+  const { vault, worker, ground } = house
+  const told = async (name: string) =>
+    (await vault.values.versions(vault.call(), worker.caller, 'acme', name, { limit: 9 })).items.map(
+      ({ version, store }) => `${version} ${store}`,
+    )
+  await house.fill('local', 'a')
+  for (const version of [2, 3, 4]) await house.update('a', `"a ${version}"`)
+  const done = await house.migrate('local', 'team-vault')
+  t.match(done, { state: 'done', moved: 4, skipped: 0 })
+  await house.update('a', '"a 5"')
+  t.same(await told('a'), ['5 team-vault', '4 team-vault'], 'as everywhere there')
+  await t.rejects(house.value('a', 2), { code: 'version_gone' })
+  t.match(await house.rollback(done), { state: 'rolled_back', moved: 0 })
+  t.same(await told('a'), ['5 local', '4 local', '3 local', '2 local'])
+  t.same([await house.value('a', 2), await house.value('a')], ['"a 2"', '"a 5"'])
+
+  const again = await house.migrate('local', 'team-vault')
+  await house.update('a', '"a 6"')
+  await house.finalize(again)
+  t.same(await told('a'), ['6 team-vault', '5 team-vault'])
+  t.equal((await ground.sql('select from versions')).length, 2, 'what is gone with its source is forgotten')
+  await house.sweepTwice()
+  t.same(await unknownRefs(house, house.team), [])
 })

@@ -154,14 +154,15 @@ t.test('links and members of another unfinished store migration stay, and the ru
 
 t.test('a plan counts what would move and what stays, probes the target, and keeps nothing', async (t) => {
   const house = await movingHouse(t, {
-    team: { valueBytesMax: 1000, limits: { writesPerSecond: 2 }, links: { acme: ['apps/acme/'] } },
+    team: { valueBytesMax: 996, limits: { writesPerSecond: 2 }, links: { acme: ['apps/acme/'] } },
   })
   await house.fill('local', 'a', 'b', 'c')
   await house.vault.create(house.worker, 'long', JSON.stringify('x'.repeat(2000)))
+  await house.vault.create(house.worker, 'just-fits', JSON.stringify('x'.repeat(994)))
   const plan = await house.plan({ from: 'local', to: 'team-vault' })
-  t.match(plan, { from: 'local', to: 'team-vault', copies: 3, seconds: 2 })
-  t.match(plan.groups, [{ workspace: 'acme', connector: 'source-postgres', copies: 3 }])
-  t.ok(plan.bytes! >= 6 && plan.bytes! <= 3 * 48, `${plan.bytes} is about 9 bytes, in blocks of 16`)
+  t.match(plan, { from: 'local', to: 'team-vault', copies: 4, seconds: 2 })
+  t.match(plan.groups, [{ workspace: 'acme', connector: 'source-postgres', copies: 4 }])
+  t.ok(plan.bytes! >= 950 && plan.bytes! <= 1050, `${plan.bytes} is about 1,005 bytes, in blocks of 16`)
   t.same(plan.stays, [{ reason: 'too_large', copies: 1 }])
   t.match(
     house.team.calls.map((call) => call.replace(/[^/]*$/, '')),
