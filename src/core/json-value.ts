@@ -1,7 +1,7 @@
 import { invalid } from './errors.ts'
 
 /** A value's compact JSON text is no longer than this, in bytes of UTF-8. */
-export const MAX_VALUE_BYTES = 32_768
+export const VALUE_BYTES_MAX = 32_768
 
 /** How deep arrays and objects of a value may nest: a scalar has depth 0, `[]` has 1. */
 export const VALUE_DEPTH_MAX = 64

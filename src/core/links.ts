@@ -1,4 +1,4 @@
-import { isDeeperThan, isObject, MAX_VALUE_BYTES, VALUE_DEPTH_MAX } from './json-value.ts'
+import { isDeeperThan, isObject, VALUE_BYTES_MAX, VALUE_DEPTH_MAX } from './json-value.ts'
 import { StoreError } from './secret-store.ts'
 import { Secret } from './secret.ts'
 
@@ -23,7 +23,7 @@ export function linkedValue(text: Secret, field: string | undefined): Secret {
       throw new StoreError('rejected', 'the secret has no such member')
     json = memberOf(plain, field)
   }
-  if (Buffer.byteLength(json) > MAX_VALUE_BYTES)
+  if (Buffer.byteLength(json) > VALUE_BYTES_MAX)
     throw new StoreError('rejected', 'the secret is longer than a value may be')
   return new Secret(json)
 }

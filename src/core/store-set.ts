@@ -1,5 +1,5 @@
 import { VaultError, unknownName } from './errors.ts'
-import { MAX_VALUE_BYTES } from './json-value.ts'
+import { VALUE_BYTES_MAX } from './json-value.ts'
 import { Locator } from './locator.ts'
 import type { Link, Workspace } from './records.ts'
 import type { Store } from './stores.ts'
@@ -62,7 +62,7 @@ export class StoreSet {
 
   /** The longest value that fits, in bytes of compact JSON. */
   valueBytesMax(name: string): number {
-    return Math.min(MAX_VALUE_BYTES, this.#external.get(name)?.valueBytesMax ?? Infinity)
+    return Math.min(VALUE_BYTES_MAX, this.#external.get(name)?.valueBytesMax ?? Infinity)
   }
 
   /**

@@ -5,7 +5,7 @@ import type { Written } from './credentials.ts'
 import { Draft } from './draft.ts'
 import type { ProblemCode } from './errors.ts'
 import { VaultError, notFound, unknownName } from './errors.ts'
-import { equalValues, MAX_VALUE_BYTES, mergePatch } from './json-value.ts'
+import { equalValues, VALUE_BYTES_MAX, mergePatch } from './json-value.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Link, NewVersion, Version, Workspace } from './records.ts'
 import type { Access, Admitted } from './on-credential.ts'
@@ -137,7 +137,7 @@ export class Values {
   checkSize(value: Secret, store: string): void {
     const most = this.#options.stores.valueBytesMax(store)
     if (value.bytes <= most) return
-    const whose = most < MAX_VALUE_BYTES ? 'In this store a value' : 'A value'
+    const whose = most < VALUE_BYTES_MAX ? 'In this store a value' : 'A value'
     throw new VaultError('value_too_large', `${whose} is at most ${most} bytes of compact JSON`)
   }
 
