@@ -94,14 +94,14 @@ export class LeaseGrants {
 
   /** Grants one lease. @throws VaultError */
   async lease(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Granted> {
-    const { result } = await this.#grant(call, token, request)
+    const outcome = await this.#grant(call, token, request)
+    const [result] = await this.#leaving(call, [outcome])
     if (result instanceof VaultError) throw result
-    return this.#count(token, result)
+    return this.#count(token, result!)
   }
 
   /**
-   * Grants many, each judged alone. None leaves before the slowest is there: so those that were judged too long ago by
-   * then are judged once more.
+   * Grants many, each judged alone. None leaves before the slowest is there.
    *
    * @throws VaultError where the whole request is not admitted: `unauthenticated`, `not_found` for its workspace.
    */
@@ -117,7 +117,7 @@ export class LeaseGrants {
     if (strangers.length > 0) throw notFound()
     // Where the statement answered for none there is no telling; where a store failed afterwards there is.
     if (outcomes.every(({ inWorkspace }) => inWorkspace === undefined)) throw outcomes[0]!.result
-    const results = await this.#refuseLate(call, outcomes)
+    const results = await this.#leaving(call, outcomes)
     return results.map((result) => (result instanceof VaultError ? result : this.#count(token, result)))
   }
 
@@ -146,8 +146,8 @@ export class LeaseGrants {
       const { verdict, beganAt } = await this.#commits.submit(ask)
       inWorkspace = verdict.granted || verdict.inWorkspace
       if (!verdict.granted) throw refusal(verdict.code)
-      const { granted, judgedAt } = await this.#release(ask, verdict, beganAt)
-      return { result: granted, inWorkspace, held: { ask, lease: granted.lease, judgedAt } }
+      const { granted, waited } = await this.#release(ask, verdict)
+      return { result: granted, inWorkspace, held: { ask, lease: granted.lease, beganAt, waited } }
     } catch (error) {
       this.refusals.add(codeOf(error))
       if (error instanceof VaultError) return { result: error, inWorkspace }
@@ -158,56 +158,57 @@ export class LeaseGrants {
   async #release(
     ask: LeaseAsk,
     verdict: LeaseVerdict & { granted: true },
-    beganAt: number,
-  ): Promise<{ granted: Granted; judgedAt: number }> {
+  ): Promise<{ granted: Granted; waited: boolean }> {
     const { lease, copy } = verdict
-    let judgedAt = beganAt
     try {
       if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
       const local = copy.ref === undefined && copy.link === undefined
-      const read = local
-        ? undefined
-        : await this.#copies.read(lease.workspace, copy, ask.call, lease.identity)
-      if (read?.link) {
-        const note = { leaseId: lease.id, ...read.link, deadlineAt: ask.call.deadlineAt }
-        await this.#linkNotes.submit(note)
-        Object.assign(lease, read.link)
+      if (local) return { granted: { lease, value: this.#copies.open(lease.workspace, copy) }, waited: false }
+      const { value, outside, link } = await this.#copies.read(
+        lease.workspace,
+        copy,
+        ask.call,
+        lease.identity,
+      )
+      if (link) {
+        await this.#linkNotes.submit({ leaseId: lease.id, ...link, deadlineAt: ask.call.deadlineAt })
+        Object.assign(lease, link)
       }
-      if (read?.outside || this.#isStale(judgedAt)) {
-        const again = await this.#judgeAgain([{ ask, lease }], ask.call.deadlineAt)
-        if (again.codes[0]) throw refusal(again.codes[0])
-        judgedAt = again.judgedAt
-      }
-      if (performance.now() >= ask.call.deadlineAt) throw deadlinePassed()
-      const value = read ? read.value : this.#copies.open(lease.workspace, copy)
-      return { granted: { lease, value }, judgedAt }
+      return { granted: { lease, value }, waited: outside }
     } catch (error) {
       this.#failed.mark([{ id: lease.id, code: codeOf(error), call: ask.call }], true)
       throw error
     }
   }
 
-  /** What each ask of one call gets, once all are there. @throws VaultError where none may leave: all leases have failed */
-  async #refuseLate(call: Call, outcomes: readonly Outcome[]): Promise<(Granted | VaultError)[]> {
+  /**
+   * What of one call may leave, now that all is there: where a store was waited for, or too long has passed since the
+   * judgement, that is repeated.
+   *
+   * @throws VaultError where nothing may leave: all its leases have failed
+   */
+  async #leaving(call: Call, outcomes: readonly Outcome[]): Promise<(Granted | VaultError)[]> {
     const results = outcomes.map(({ result }) => result)
-    const stale = [...outcomes.keys()].filter((at) => this.#isStale(outcomes[at]!.held?.judgedAt ?? Infinity))
+    const held = outcomes.flatMap(({ held }, at) => (held ? [{ ...held, at }] : []))
+    if (held.length === 0) return results
+    const due = held.filter(({ waited, beganAt }) => waited || this.#isStale(beganAt))
     let failed: FailedLease[] = []
     try {
-      if (stale.length > 0) {
-        const held = stale.map((at) => outcomes[at]!.held!)
-        const { codes } = await this.#judgeAgain(held, call.deadlineAt)
+      if (due.length > 0) {
+        const codes = await this.#judgeAgain(due, call.deadlineAt)
         if (codes.includes('unauthenticated')) throw unauthenticated()
-        for (const [index, code] of codes.entries()) {
+        for (const [index, { at, lease }] of due.entries()) {
+          const code = codes[index]
           if (code === undefined) continue
-          results[stale[index]!] = refusal(code)
-          failed.push({ id: held[index]!.lease.id, code, call })
+          results[at] = refusal(code)
+          failed.push({ id: lease.id, code, call })
         }
       }
       if (performance.now() >= call.deadlineAt) throw deadlinePassed()
       return results
     } catch (error) {
       const code = codeOf(error)
-      failed = outcomes.flatMap(({ held }) => (held ? [{ id: held.lease.id, code, call }] : []))
+      failed = held.map(({ lease }) => ({ id: lease.id, code, call }))
       throw error
     } finally {
       for (const { code } of failed) this.refusals.add(code)
@@ -219,16 +220,16 @@ export class LeaseGrants {
   async #judgeAgain(
     held: readonly { ask: LeaseAsk; lease: Lease }[],
     deadlineAt: number,
-  ): Promise<{ codes: (ProblemCode | undefined)[]; judgedAt: number }> {
+  ): Promise<(ProblemCode | undefined)[]> {
     for (;;) {
-      const judgedAt = performance.now()
+      const beganAt = performance.now()
       const codes = await this.#ledger.judgeAgain(held, deadlineAt)
-      if (!this.#isStale(judgedAt)) return { codes, judgedAt }
+      if (!this.#isStale(beganAt)) return codes
     }
   }
 
-  #isStale(judgedAt: number): boolean {
-    return performance.now() - judgedAt > this.#options.judgementMsMax
+  #isStale(beganAt: number): boolean {
+    return performance.now() - beganAt > this.#options.judgementMsMax
   }
 
   #count(token: PresentedToken, granted: Granted): Granted {
@@ -238,12 +239,21 @@ export class LeaseGrants {
   }
 }
 
+/** A granted lease whose value is there and has not left. */
+interface Held {
+  ask: LeaseAsk
+  lease: Lease
+  /** When its judgement began, on the clock of `performance.now()`, in milliseconds. */
+  beganAt: number
+  /** Whether a store was waited for. */
+  waited: boolean
+}
+
 /** What became of one ask, and whether its caller may do anything in the workspace: unknown where no statement answered. */
 interface Outcome {
   result: Granted | VaultError
   inWorkspace: boolean | undefined
-  /** Of a granted one: when its last judgement began, on the clock of `performance.now()`, in milliseconds. */
-  held?: { ask: LeaseAsk; lease: Lease; judgedAt: number }
+  held?: Held
 }
 
 function codeOf(error: unknown): ProblemCode {

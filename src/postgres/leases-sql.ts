@@ -3,7 +3,7 @@ import type { Page, PageRequest, PresentedToken } from '../core/calls.ts'
 import type { ProblemCode } from '../core/errors.ts'
 import type { LinkNote } from '../core/ledger.ts'
 import type { Judgement, Revocation, RevocationScope } from '../core/ledger-transaction.ts'
-import type { Lease, LeaseFilter } from '../core/records.ts'
+import type { Lease, LeaseFilter, LeaseState } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { JUDGE } from './lease-sql.ts'
 import { pageOf } from './pages.ts'
@@ -37,6 +37,16 @@ export async function selectLease(client: Client, id: string): Promise<LeaseRow 
   const text = `select ${COLUMNS} from leases l left join credentials c on c.id = l.credential_id where l.id = $1`
   const { rows } = await client.query({ name: 'lease', text, values: [id] })
   return rows[0] && withoutNulls(rows[0])
+}
+
+/** The state that each of these leases is in now, by id. */
+export async function selectLeaseStates(
+  client: Client,
+  ids: readonly string[],
+): Promise<Map<string, LeaseState>> {
+  const text = `select l.id, ${STATE} as state from leases l where l.id = any ($1)`
+  const { rows } = await client.query({ name: 'lease states', text, values: [ids] })
+  return new Map(rows.map(({ id, state }) => [id, state]))
 }
 
 /** The identity's own leases and those that it may `lease:read`, newest first. */

@@ -14,7 +14,7 @@ import { selectOther } from './copies-sql.ts'
 import type { VerdictRow } from './lease-batch.ts'
 import { PLACE, requestColumns, verdictsOf } from './lease-batch.ts'
 import { GRANT } from './lease-sql.ts'
-import { failLeases, judge, noteLinkReads, selectLease } from './leases-sql.ts'
+import { failLeases, judge, noteLinkReads, selectLeaseStates } from './leases-sql.ts'
 import { transactionOn } from './transaction.ts'
 import type { Writers } from './writers.ts'
 import { selectRunningRelocation } from './relocations-sql.ts'
@@ -98,12 +98,13 @@ export class PostgresLedger implements Ledger {
     return this.#readers.run(deadlineAt, async (client) => {
       const asks = granted.map(({ ask, lease }) => ({ ...ask, version: lease.version }))
       const judgements = await judge(client, asks)
-      const codes: (ProblemCode | undefined)[] = []
-      for (const [index, { lease }] of granted.entries()) {
-        const now = await selectLease(client, lease.id)
-        codes.push(judgements[index]!.code ?? (now?.state === 'active' ? undefined : 'lease_ended'))
-      }
-      return codes
+      const states = await selectLeaseStates(
+        client,
+        granted.map(({ lease }) => lease.id),
+      )
+      return granted.map(({ lease }, index) => {
+        return judgements[index]!.code ?? (states.get(lease.id) === 'active' ? undefined : 'lease_ended')
+      })
     })
   }
 

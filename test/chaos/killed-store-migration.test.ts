@@ -11,7 +11,7 @@ import { checkTold, ClientLoad, makeWorker, must } from './client-load.ts'
 import type { ServiceProcess } from './service-process.ts'
 import { initAdministrator, onGround, startService, temporaryDirectory, until } from './service-process.ts'
 
-const COPIES = 400
+const COPIES = long ? 400 : 200
 const BYTES = 300
 
 t.test('a store migration that two processes share survives the death of either, both ways', async (t) => {

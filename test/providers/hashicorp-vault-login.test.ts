@@ -103,10 +103,10 @@ t.test('a token that cannot be renewed is replaced by a new login before it ends
 })
 
 t.test('a renewal that fails is tried again while the token lives', async (t) => {
-  const { store, server } = await beginTrial(t, { method: 'token', times: { ttl: 4 } })
+  const { store, server } = await beginTrial(t, { method: 'token', times: { ttl: 6 } })
   await store.check()
   server.forge = (request) => (request.includes('renew-self') ? { status: 500 } : undefined)
-  await sleep(2_900)
+  await sleep(4_300)
   server.forge = undefined
   await sleep(2_000)
   t.ok(server.tokens.renewals >= 1)
