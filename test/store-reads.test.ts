@@ -4,10 +4,19 @@ import { FernetKey } from '../src/core/fernet.ts'
 import { Locator } from '../src/core/locator.ts'
 import { StoreError } from '../src/core/secret-store.ts'
 import { Secret } from '../src/core/secret.ts'
-import { barrier, forEver, outcome, plant, rest, troubledStore, within } from './troubled-store.ts'
+import {
+  barrier,
+  forEver,
+  linksAnything,
+  outcome,
+  plant,
+  rest,
+  troubledStore,
+  within,
+} from './troubled-store.ts'
 
 t.test('equal reads in flight are one call, and all get the answer', async (t) => {
-  const troubled = await troubledStore(t, { cacheSeconds: 0 })
+  const troubled = await troubledStore(t, { cacheSeconds: 0, alter: linksAnything })
   const ref = plant(troubled)
   troubled.trouble.onCall = () => rest(5)
   const reads = Array.from({ length: 200 }, (_, n) => troubled.store.get(ref, within(500, `w${n}`)))

@@ -62,6 +62,11 @@ export async function troubledStore(t: Test, options: TroubledOptions = {}): Pro
   return { ...under, store }
 }
 
+/** A provider that takes the place of a copy for a link, which none should: so that a text can be both. */
+export const linksAnything = (inner: Provider): Partial<Provider> => ({
+  read: async (locator) => ({ text: await inner.get(locator.toString()) }),
+})
+
 function inTrouble(store: Provider, under: Omit<Troubled, 'store'>): Provider {
   const through = async <T>(call: ProviderCall, what: string, act: () => Promise<T>): Promise<T> => {
     under.calls.push(`${call} ${what}`.trim())

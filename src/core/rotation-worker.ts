@@ -12,7 +12,7 @@ export interface RotationWorkerOptions {
   lanes: number
   /** Seals away from the thread that leases. */
   reseal: (toKeyId: string, copies: readonly Resealing[]) => Promise<Resealed[]>
-  /** Whether this process can seal under the key. */
+  /** Whether this process has the key. */
   knowsKey: (id: string) => boolean
   /** Milliseconds to rest after a batch that took `busyMs`: so that leases come first. */
   restMs: (busyMs: number) => number
@@ -44,8 +44,8 @@ export class RotationWorker {
     while (!this.#stopped) {
       const rotation = await this.#ledger.runningRotation()
       if (!rotation || !knowsKey(rotation.toKey)) return
-      await Promise.all(Array.from({ length: lanes }, () => this.#pass(rotation)))
-      if (this.#stopped) return
+      const passes = await Promise.all(Array.from({ length: lanes }, () => this.#pass(rotation)))
+      if (this.#stopped || passes.includes('unfit')) return
       const ended = await this.#finish(rotation)
       if (ended) return
       // What is left is locked by others, or was sealed meanwhile: not worth a busy loop.
@@ -53,30 +53,39 @@ export class RotationWorker {
     }
   }
 
-  /** Once through all copies under other keys, in the order of (key, id). */
-  async #pass(rotation: { id: string; toKey: string }): Promise<void> {
+  /** Once through all copies under other keys, in the order of (key, id). Who meets a key that he lacks is unfit. */
+  async #pass(rotation: { id: string; toKey: string }): Promise<'through' | 'unfit'> {
     let after: { keyId: string; id: string } | undefined
     while (!this.#stopped) {
       const beganAt = performance.now()
       const step = await this.#move(rotation, after)
-      if (!step) return
+      if (step === 'unfit') return step
+      if (!step) return 'through'
       await this.#recordFailures(rotation.id, step)
       after = step.last
       const restMs = this.#options.restMs(performance.now() - beganAt)
       if (restMs > 0) await rest(restMs)
     }
+    return 'through'
   }
 
-  #move(
+  async #move(
     rotation: { id: string; toKey: string },
     after: { keyId: string; id: string } | undefined,
-  ): Promise<RotationStep | undefined> {
-    const { newId, batch, reseal } = this.#options
-    return this.#ledger.moveCopies(rotation, after, batch, async (copies) => {
-      const withIds = copies.map((copy) => ({ ...copy, newCopyId: newId() }))
-      const resealed = await reseal(rotation.toKey, withIds)
-      return withIds.map(({ newCopyId }, index) => ({ newCopyId, ...resealed[index]! }))
-    })
+  ): Promise<RotationStep | 'unfit' | undefined> {
+    const { newId, batch, reseal, knowsKey } = this.#options
+    try {
+      return await this.#ledger.moveCopies(rotation, after, batch, async (copies) => {
+        // Others have the key, or they could not have sealed: to call their copies unreadable would fail the rotation.
+        if (!copies.every(({ keyId }) => knowsKey(keyId))) throw new KeyLacking()
+        const withIds = copies.map((copy) => ({ ...copy, newCopyId: newId() }))
+        const resealed = await reseal(rotation.toKey, withIds)
+        return withIds.map(({ newCopyId }, index) => ({ newCopyId, ...resealed[index]! }))
+      })
+    } catch (error) {
+      if (error instanceof KeyLacking) return 'unfit'
+      throw error
+    }
   }
 
   async #recordFailures(rotationId: string, step: RotationStep): Promise<void> {
@@ -122,6 +131,11 @@ export class RotationWorker {
 }
 
 const LOCKED_REST_MS = 50
+
+/** This process was frozen or cut off while others began to seal under a key that it does not have yet. */
+class KeyLacking extends Error {
+  override name = 'KeyLacking'
+}
 
 function rest(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))

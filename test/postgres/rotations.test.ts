@@ -18,14 +18,16 @@ async function withTwoKeys(t: Test) {
   const vault = await openVault(t, ground)
   const rotations = new Rotations(vault.acts, vault.sealer)
   const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
-  const rotationWorker = new RotationWorker(vault.ledger, {
-    newId: v7,
-    batch: 2,
-    lanes: 2,
-    reseal: async (toKeyId, copies) => reseal(keyring, toKeyId, copies),
-    knowsKey: (id) => keyring.has(id),
-    restMs: () => 0,
-  })
+  const workerWith = (ring: Keyring) =>
+    new RotationWorker(vault.ledger, {
+      newId: v7,
+      batch: 2,
+      lanes: 2,
+      reseal: async (toKeyId, copies) => reseal(ring, toKeyId, copies),
+      knowsKey: (id) => ring.has(id),
+      restMs: () => 0,
+    })
+  const rotationWorker = workerWith(keyring)
   const { admin, call } = vault
   return {
     ground,
@@ -38,6 +40,8 @@ async function withTwoKeys(t: Test) {
     read: (id: string) => rotations.read(call(), admin, id),
     cancel: (id: string) => rotations.cancel(call(), admin, id),
     work: () => rotationWorker.work(),
+    /** Works as a process would that knows only the old key. */
+    workWithOldAlone: () => workerWith(Keyring.parse([ground.keys[0]!.reveal()])).work(),
     keys: async () => {
       const { items } = await vault.keys.list(call(), admin, { limit: 100 })
       return Object.fromEntries(items.map(({ id, sealing, copies }) => [id, { sealing, copies }]))
@@ -220,4 +224,17 @@ t.test('without admin:keys a rotation is neither begun, seen nor cancelled', asy
   await t.rejects(rotations.list(vault.call(), worker.caller, { limit: 1 }), lacks)
   await t.rejects(rotations.cancel(vault.call(), worker.caller, id), lacks)
   t.equal((await read(id)).state, 'running')
+})
+
+t.test('a process that lacks the key of a copy leaves it to others, and fails nothing', async (t) => {
+  const { vault, worker, oldId, newId, start, read, work, workWithOldAlone, keys } = await withTwoKeys(t)
+  for (const name of ['a', 'b', 'c']) await vault.create(worker, name)
+  await start(newId)
+  await work()
+  const back = await start(oldId)
+  await workWithOldAlone()
+  t.match(await read(back.id), { state: 'running', moved: 0, failed: 0, failures: [] })
+  await work()
+  t.match(await read(back.id), { state: 'done', moved: 3, failed: 0 })
+  t.match(await keys(), { [oldId]: { sealing: true, copies: 3 }, [newId]: { copies: 0 } })
 })
