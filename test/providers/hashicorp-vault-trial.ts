@@ -18,17 +18,20 @@ export async function openStore(
 }
 
 /** Starts a server and opens a store on it; who asks for it ends both. */
-export async function makeTrial(options: VaultServerOptions = {}): Promise<VaultTrial> {
+export async function makeTrial(options: VaultServerOptions = {}, timeoutMs = 500): Promise<VaultTrial> {
   const server = await startVaultServer(options)
-  const timeoutMs = 500
   const store = await openStore(server.settings, timeoutMs)
   const { valueBytesMax } = hashicorpVault
   return { ...server, server, store, prefix: 'strongroom', timeoutMs, valueBytesMax }
 }
 
 /** The same, until the test ends. */
-export async function beginTrial(t: Test, options: VaultServerOptions = {}): Promise<VaultTrial> {
-  const trial = await makeTrial(options)
+export async function beginTrial(
+  t: Test,
+  options: VaultServerOptions = {},
+  timeoutMs?: number,
+): Promise<VaultTrial> {
+  const trial = await makeTrial(options, timeoutMs)
   t.teardown(async () => {
     await trial.store.close()
     await trial.server.close()
