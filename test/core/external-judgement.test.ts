@@ -141,6 +141,38 @@ t.test('of several that are leased at once none leaves later than it was judged'
   })
 })
 
+t.test('of several that are leased at once none leaves past the deadline', async (t) => {
+  const { vault, by, name, trouble } = await begin(t)
+  const local = someName()
+  await vault.create(by, local, '"local"')
+  await vault.create(by, name, '"outside"', {}, OUTSIDE)
+  const held = holdUp(trouble, 'get')
+  const asked = [local, name].map((credential) => ({ workspace: vault.workspace, credential }))
+  t.equal(await refused(vault.leaseGrants.leaseMany(vault.call(300), by.token, asked)), 'unavailable')
+  held.open()
+  t.same(vault.granted, [])
+  const failed = () =>
+    ground.sql('select from leases where credential = $1 and failed_at is not null', [local])
+  t.ok(await eventually(async () => (await failed()).length === 1))
+})
+
+t.test('a judgement that took too long itself is made once more', async (t) => {
+  const { vault, by, name } = await begin(t, {}, { judgementMsMax: 100 })
+  await vault.create(by, name, '"one"', {}, OUTSIDE)
+  const { ledger } = vault
+  let judgements = 0
+  const judgeAgain = ledger.judgeAgain.bind(ledger)
+  ledger.judgeAgain = async (...of) => {
+    const codes = await judgeAgain(...of)
+    if (++judgements > 1) return codes
+    await CHANGES['his token is revoked']!.change(vault, by, name)
+    await sleep(150)
+    return codes
+  }
+  t.equal(await refused(vault.lease(by, name)), 'unauthenticated')
+  t.equal(judgements, 2)
+})
+
 /** A credential that is a link, in a vault that may read it. */
 async function beginLink(t: Test) {
   const workspace = someName()

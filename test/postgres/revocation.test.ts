@@ -223,3 +223,18 @@ t.test('a change of the policy that takes long is no change by somebody else', a
     ['allowed'],
   )
 })
+
+t.test('who changes the policy and is revoked while he waits for it has changed nothing', async (t) => {
+  const { here } = await twoProcesses(t)
+  const other = await here.identityWith([{ actions: ['admin:*'], workspaces: ['*'] }])
+  const role = someName()
+  const session = await anotherSession(t, ground)
+  await session.query('begin')
+  await session.query('update policy set version = version + 1')
+  await session.query('delete from tokens where id = $1', [other.token.id])
+  const putting = code(here.roles.put(here.call(), other.caller, role, []))
+  await sleep(600)
+  await session.query('commit')
+  t.equal(await putting, 'unauthenticated')
+  t.strictSame(await ground.sql('select from roles where name = $1', [role]), [])
+})
