@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { TokenCredential } from '@azure/identity'
 import type { KeyVaultSecret, SecretClient } from '@azure/keyvault-secrets'
+import { NIL_UUID } from '../src/core/names.ts'
 import type { Locator } from '../src/core/locator.ts'
 import type {
   CopyOwner,
@@ -208,7 +209,7 @@ class AzureKeyVault implements SecretStore, LinkReader {
   }
 
   async check(): Promise<void> {
-    const name = [this.#prefix, 'check', '00000000-0000-0000-0000-000000000000'].join(SEPARATOR)
+    const name = [this.#prefix, 'check', NIL_UUID].join(SEPARATOR)
     await this.#within((options) => orWhen('not_found', this.#get(name, options)))
   }
 

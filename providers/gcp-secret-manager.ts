@@ -1,4 +1,5 @@
 import type { protos } from '@google-cloud/secret-manager'
+import { NIL_UUID } from '../src/core/names.ts'
 import type { Locator } from '../src/core/locator.ts'
 import type {
   CopyOwner,
@@ -110,7 +111,7 @@ class GcpSecretManager implements SecretStore, LinkReader {
 
   async check(): Promise<void> {
     try {
-      await this.get(`${this.#options.prefix}/check/00000000-0000-0000-0000-000000000000`)
+      await this.get(`${this.#options.prefix}/check/${NIL_UUID}`)
     } catch (error) {
       if (!failedAs(error, 'NOT_FOUND')) throw error
     }

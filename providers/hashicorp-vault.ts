@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { isObject } from '../src/core/json-value.ts'
+import { NIL_UUID } from '../src/core/names.ts'
 import type { Locator } from '../src/core/locator.ts'
 import type {
   CopyOwner,
@@ -51,7 +52,6 @@ export const hashicorpVault: StoreKind<VaultSettings> = {
 
 const SEGMENT = /^[A-Za-z0-9_.-]+$/
 /** No copy is minted with it. */
-const NOBODY = '00000000-0000-0000-0000-000000000000'
 
 class VaultStore implements SecretStore, LinkReader {
   readonly #mount: string
@@ -108,7 +108,7 @@ class VaultStore implements SecretStore, LinkReader {
   async check(): Promise<void> {
     await within(this.#timeoutMs, async (signal) => {
       await this.#mustBeVersioned(signal)
-      await this.#read(`${this.#prefix}/${NOBODY}`, signal)
+      await this.#read(`${this.#prefix}/${NIL_UUID}`, signal)
     }).catch((error: StoreError) => {
       if (error.fault !== 'not_found') throw error
     })

@@ -1,7 +1,7 @@
 import { Agent } from 'node:https'
 import type { CoreV1Api, RequestContext, ResponseContext, V1Secret } from '@kubernetes/client-node'
 import type { Locator } from '../src/core/locator.ts'
-import { SLUG_PATTERN } from '../src/core/names.ts'
+import { NIL_UUID, SLUG_PATTERN } from '../src/core/names.ts'
 import type {
   CopyOwner,
   LinkedSecret,
@@ -114,7 +114,7 @@ class KubernetesStore implements SecretStore, LinkReader {
   }
 
   async check(): Promise<void> {
-    await unlessMissing(this.get(`${this.#prefix}/check/00000000-0000-0000-0000-000000000000`))
+    await unlessMissing(this.get(`${this.#prefix}/check/${NIL_UUID}`))
   }
 
   async close(): Promise<void> {

@@ -49,6 +49,9 @@ export interface Page<T> {
  */
 export const JUDGEMENT_MS_MAX = 500
 
+/** How long the service's own work in the background may take for one transaction. */
+export const STEP_MS = 30_000
+
 /** A call of the service itself. */
 export function ownCall(operation: string, deadlineMs: number): Call {
   return { requestId: operation, address: 'local', operation, deadlineAt: performance.now() + deadlineMs }

@@ -2,7 +2,7 @@ import type { Call } from './calls.ts'
 import { VaultError } from './errors.ts'
 import type { Ledger } from './ledger.ts'
 import { linkedValue } from './links.ts'
-import type { Copy } from './records.ts'
+import type { Copy, OtherCopy } from './records.ts'
 import type { CopyOwner } from './secret-store.ts'
 import { StoreError } from './secret-store.ts'
 import type { Sealer } from './sealer.ts'
@@ -76,11 +76,7 @@ export class Copies {
   // It may have been moved since the pointer was read: the pointer is read once more before a fault is told. And until a
   // store migration is finalized the source has the same value: who moves to a store that dies, or that this process
   // does not have yet, loses nothing.
-  async #elsewhere(
-    copy: Copy,
-    error: unknown,
-    { deadlineAt }: Call,
-  ): Promise<(Copy & { isSource: boolean }) | undefined> {
+  async #elsewhere(copy: Copy, error: unknown, { deadlineAt }: Call): Promise<OtherCopy | undefined> {
     const ofStore = error instanceof StoreError || error instanceof StoreNotHere
     if (!ofStore || performance.now() >= deadlineAt) return undefined
     return this.#ledger.otherCopy(copy, deadlineAt)

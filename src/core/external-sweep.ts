@@ -1,4 +1,4 @@
-import { ownCall } from './calls.ts'
+import { ownCall, STEP_MS } from './calls.ts'
 import type { Ledger } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { DroppedCopy, LedgerHome } from './records.ts'
@@ -122,5 +122,3 @@ export class ExternalSweep {
     return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, act)
   }
 }
-
-const STEP_MS = 30_000

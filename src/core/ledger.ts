@@ -3,7 +3,7 @@ import type { AuditSource } from './audit-verify.ts'
 import type { Call, Caller, PresentedToken } from './calls.ts'
 import type { ProblemCode } from './errors.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
-import type { Copy, Lease, RotationFailure } from './records.ts'
+import type { Copy, Lease, OtherCopy, RotationFailure } from './records.ts'
 import type { Relocation } from './relocation.ts'
 import type { Place } from './sealing.ts'
 
@@ -102,7 +102,7 @@ export interface Ledger extends AuditSource {
     deadlineAt: number,
   ): Promise<(ProblemCode | undefined)[]>
   /** Another copy with the same value: the one that is read now, else the source of an unfinished store migration. */
-  otherCopy(copy: Copy, deadlineAt: number): Promise<(Copy & { isSource: boolean }) | undefined>
+  otherCopy(copy: Copy, deadlineAt: number): Promise<OtherCopy | undefined>
   /** Writes down what was read for leases of links. */
   noteLinkReads(reads: readonly LinkNote[], deadlineAt: number): Promise<void>
   /** Marks leases as `failed`, where they exist, and says which do. */

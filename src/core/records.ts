@@ -99,6 +99,12 @@ export interface Copy {
   link?: Link | undefined
 }
 
+/** Another copy with the same value. */
+export interface OtherCopy extends Copy {
+  /** Whether an unfinished store migration has moved it elsewhere. */
+  isSource: boolean
+}
+
 /** `failed`: its value never left. */
 export type LeaseState = 'active' | 'expired' | 'revoked' | 'failed'
 

@@ -1,11 +1,12 @@
 import type { Call } from './calls.ts'
-import { ownCall } from './calls.ts'
+import { ownCall, STEP_MS } from './calls.ts'
 import type { ProblemCode } from './errors.ts'
 import type { Ledger } from './ledger.ts'
 import { SealingKeyChanged } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Carrier, CarryOutcome } from './relocation-carrier.ts'
 import { Pace, throttledIn } from './relocation-pace.ts'
+import { rest } from './rest.ts'
 import { endRelocation } from './relocation-report.ts'
 import type { Claim, Claiming, NotedStay, Relocation } from './relocation.ts'
 import { RelocationEnded } from './relocation.ts'
@@ -23,8 +24,6 @@ export interface RelocationWorkerOptions {
   /** A store that is out of reach for longer ends the run as failed; it can be resumed. */
   giveUpMs: number
 }
-
-const STEP_MS = 30_000
 const CLAIMS_PER_LANE = 4
 const ROUND_MS = 2_000
 const BUSY_REST_MS = 50
@@ -275,8 +274,4 @@ async function recordStays(
       detail,
     })
   }
-}
-
-function rest(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

@@ -1,7 +1,8 @@
 import type { AuditEntry } from './audit.ts'
 import type { Ledger, RotationStep } from './ledger.ts'
 import type { Resealed, Resealing } from './reseal.ts'
-import { ownCall } from './calls.ts'
+import { rest } from './rest.ts'
+import { ownCall, STEP_MS } from './calls.ts'
 
 /** How a process works on rotations. */
 export interface RotationWorkerOptions {
@@ -17,8 +18,6 @@ export interface RotationWorkerOptions {
   /** Milliseconds to rest after a batch that took `busyMs`: so that leases come first. */
   restMs: (busyMs: number) => number
 }
-
-const STEP_MS = 30_000
 
 /**
  * The work of a rotation. It holds no cursor that another needs: each process takes the next few rows until the ledger
@@ -135,8 +134,4 @@ const LOCKED_REST_MS = 50
 /** This process was frozen or cut off while others began to seal under a key that it does not have yet. */
 class KeyLacking extends Error {
   override name = 'KeyLacking'
-}
-
-function rest(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

@@ -1,5 +1,5 @@
 import type { Locator } from './locator.ts'
-import { isSlug } from './names.ts'
+import { isSlug, isUuid } from './names.ts'
 
 /** What can go wrong at a store. The set is closed; `src/core/store-problems.ts` gives each its problem code. */
 export type StoreFault = 'not_found' | 'denied' | 'throttled' | 'unavailable' | 'rejected'
@@ -26,8 +26,6 @@ export interface CopyOwner {
   credential: string
 }
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
-
 /**
  * Whether the core could have minted this ref for a store with this prefix. Each provider asks before it makes a name of a
  * ref: so nothing but a copy of ours is ever written or deleted, whatever a vendor or its library makes of a path.
@@ -35,7 +33,7 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 export function isRefUnder(prefix: string, ref: string): boolean {
   if (!ref.startsWith(`${prefix}/`)) return false
   const [workspace, id, ...more] = ref.slice(prefix.length + 1).split('/')
-  return isSlug(workspace) && id !== undefined && UUID.test(id) && more.length === 0
+  return isSlug(workspace) && id !== undefined && isUuid(id) && more.length === 0
 }
 
 /**

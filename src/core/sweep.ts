@@ -1,4 +1,4 @@
-import { ownCall } from './calls.ts'
+import { ownCall, STEP_MS } from './calls.ts'
 import type { ExternalSweep, ExternalSwept } from './external-sweep.ts'
 import type { Ledger } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
@@ -124,5 +124,3 @@ export class Sweep {
     return this.#ledger.transaction(ownCall('sweep', STEP_MS), undefined, act)
   }
 }
-
-const STEP_MS = 30_000

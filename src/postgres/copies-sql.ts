@@ -1,7 +1,7 @@
 import type { Page, PageRequest } from '../core/calls.ts'
 import { VaultError } from '../core/errors.ts'
 import { SealingKeyChanged } from '../core/ledger.ts'
-import type { Copy, NamedCopy, NewVersion, StoreCopies, Version } from '../core/records.ts'
+import type { Copy, NamedCopy, NewVersion, OtherCopy, StoreCopies, Version } from '../core/records.ts'
 import type { Client } from './connections.ts'
 import { settleHome } from './ledger-home-sql.ts'
 import { pageOf } from './pages.ts'
@@ -50,7 +50,7 @@ export async function selectCopy(
 export async function selectOther(
   client: Client,
   { id, credentialId, version }: Copy,
-): Promise<(Copy & { isSource: boolean }) | undefined> {
+): Promise<OtherCopy | undefined> {
   const text = `${COPY} and k.state in ('current', 'kept', 'source') and k.id <> $3
     order by k.state = 'source' limit 1`
   const { rows } = await client.query({ name: 'other copy', text, values: [credentialId, version, id] })

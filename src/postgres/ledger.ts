@@ -4,7 +4,7 @@ import { JUDGEMENT_MS_MAX } from '../core/calls.ts'
 import type { ProblemCode } from '../core/errors.ts'
 import type { LeaseAsk, Ledger, LeaseVerdict, LinkNote, ResealCopies, RotationStep } from '../core/ledger.ts'
 import type { LedgerTransaction } from '../core/ledger-transaction.ts'
-import type { Copy, Lease } from '../core/records.ts'
+import type { Copy, Lease, OtherCopy } from '../core/records.ts'
 import type { Relocation } from '../core/relocation.ts'
 import { CallerOutdated } from '../core/ledger.ts'
 import { selectStreamPage, selectStreams } from './audit-events-sql.ts'
@@ -108,7 +108,7 @@ export class PostgresLedger implements Ledger {
     })
   }
 
-  async otherCopy(copy: Copy, deadlineAt: number): Promise<(Copy & { isSource: boolean }) | undefined> {
+  async otherCopy(copy: Copy, deadlineAt: number): Promise<OtherCopy | undefined> {
     return this.#readers.run(deadlineAt, (client) => selectOther(client, copy))
   }
 

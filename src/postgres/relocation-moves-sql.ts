@@ -1,6 +1,7 @@
 import { SealingKeyChanged } from '../core/ledger.ts'
 import type { Carried, Claim, Claiming, Relocation } from '../core/relocation.ts'
 import { RelocationEnded, routeOf } from '../core/relocation.ts'
+import { NIL_UUID } from '../core/names.ts'
 import type { Client } from './connections.ts'
 import { copyOf, OUTSIDE } from './copies-sql.ts'
 import { settleHome } from './ledger-home-sql.ts'
@@ -24,8 +25,6 @@ const TO_MOVE = {
 const CLAIMED = (migrationId: string, seconds: string): string =>
   `p.state = 'pending' and p.migration_id = ${migrationId} and p.named_at > now() - make_interval(secs => ${seconds})`
 
-const NIL_ID = '00000000-0000-0000-0000-000000000000'
-
 const routeValues = (relocation: Relocation): unknown[] => [
   routeOf(relocation).from,
   relocation.heading === 'back' ? null : (relocation.workspaces ?? null),
@@ -41,7 +40,7 @@ export async function claimCopies(
   relocation: Relocation,
   claiming: Claiming,
 ): Promise<Claim[]> {
-  const { claimSeconds, limit, name, after = NIL_ID } = claiming
+  const { claimSeconds, limit, name, after = NIL_UUID } = claiming
   const heading = relocation.heading === 'back' ? 'back' : 'over'
   const { rows } = await client.query({
     name: `claim copies ${heading}`,

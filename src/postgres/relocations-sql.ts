@@ -9,8 +9,10 @@ import type {
   Route,
   StayCount,
 } from '../core/relocation.ts'
+import { isUuid, NIL_UUID } from '../core/names.ts'
 import type { Client } from './connections.ts'
 import { pageOf } from './pages.ts'
+import { withoutNulls } from './rows.ts'
 
 const stays = (failed: boolean): string => `array(
     select jsonb_build_object('workspace', s.workspace, 'credential', s.credential, 'version', s.version, 'code', s.code)
@@ -29,8 +31,6 @@ const COLUMNS = `m.id, m.state, m.heading, m.from_store as "from", m.to_store as
   ${secondsOf('over')} as "overSeconds", ${secondsOf('back')} as "backSeconds", m.started_at as "startedAt",
   m.started_by as "startedBy", m.finished_at as "finishedAt", ${stays(true)} as failures, ${stays(false)} as stays`
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-const NIL_ID = '00000000-0000-0000-0000-000000000000'
 const UNIQUE_RUNNING = 'store_migrations_running'
 
 // A Fernet token holds version, time, IV and HMAC beside whole blocks of 16 bytes; base64 adds two bytes at most. In the
@@ -60,7 +60,7 @@ export async function planRelocation(
        select w.name as workspace, c.connector,
          case when k.token is not null then greatest(${VALUE_BYTES}, 2) end as bytes,
          case when k.locator is not null then 'link'
-           when m.migration_id <> coalesce((select id from own), '${NIL_ID}') then 'other_migration'
+           when m.migration_id <> coalesce((select id from own), '${NIL_UUID}') then 'other_migration'
            when ${VALUE_BYTES_MIN} > $3 then 'too_large' end as reason
        from copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
          left join store_migration_members m on m.credential_id = c.id
@@ -121,7 +121,7 @@ export async function selectRelocation(
   id: string,
   lock = false,
 ): Promise<Relocation | undefined> {
-  if (!UUID.test(id)) return undefined
+  if (!isUuid(id)) return undefined
   if (lock) await client.query('select from store_migrations where id = $1 for update', [id])
   const { rows } = await client.query(`select ${COLUMNS} from store_migrations m where m.id = $1`, [id])
   return rows[0] && relocationOf(rows[0])
@@ -256,8 +256,4 @@ export async function hasProgressed(client: Client, id: string, withinMs: number
   return rowCount! > 0
 }
 
-/** Null columns are left out. */
-function relocationOf(row: Record<string, unknown>): Relocation {
-  const entries = Object.entries(row).map(([name, value]) => [name, value ?? undefined])
-  return Object.fromEntries(entries) as Relocation
-}
+const relocationOf = withoutNulls<Relocation>
