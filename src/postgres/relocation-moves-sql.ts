@@ -81,11 +81,11 @@ export async function claimCopies(
   return claims.filter(({ pending }) => ids.has(pending.id))
 }
 
-/** The pending copies are no longer needed. */
+/** The pending copies are no longer needed. Those that a purge or the sweep holds are dropped by it. */
 export async function releaseClaims(client: Client, pendingIds: readonly string[]): Promise<void> {
   await client.query(
-    `update copies set state = 'dropped', dropped_at = now(), for_good = true
-     where id = any ($1) and state = 'pending'`,
+    `update copies set state = 'dropped', dropped_at = now(), for_good = true where id in (
+       select id from copies where id = any ($1) and state = 'pending' order by id for update skip locked)`,
     [pendingIds],
   )
 }

@@ -70,7 +70,7 @@ export interface Told {
   answers: Answer[]
 }
 
-/** Clients that lease and write until they are stopped, each on a connection of its own. */
+/** Clients that lease and write until they are stopped or the test ends, each on a connection of its own. */
 export class ClientLoad {
   readonly told: Told = { leases: [], writes: [], answers: [] }
   serviceUrl: string
@@ -81,6 +81,7 @@ export class ClientLoad {
   #stopped = false
 
   constructor(
+    t: Test,
     serviceUrl: string,
     token: string,
     clients: { leasing: number; writing: number; pauseMs?: number },
@@ -92,6 +93,7 @@ export class ClientLoad {
       ...Array.from({ length: clients.writing }, () => this.#write()),
       ...Array.from({ length: clients.leasing }, () => this.#lease()),
     ]
+    t.teardown(() => this.stop())
   }
 
   async stop(): Promise<Told> {
@@ -167,6 +169,8 @@ export async function checkTold(
     [{ leases: ids.length, events: ids.length }],
     'every lease has its record and its event',
   )
+  const stopped = await sql('select deadlocks::int from pg_stat_database where datname = current_database()')
+  t.strictSame(stopped, [{ deadlocks: 0 }], 'nobody waited for somebody who waited for him')
   const valueOf = new Map(told.writes.map((write) => [`${write.credential}@${write.version}`, write.value]))
   const wrong = told.leases.filter((one) => valueOf.get(`${one.credential}@${one.version}`) !== one.value)
   t.strictSame(wrong, [], 'every leased value is the one that was written')

@@ -26,7 +26,7 @@ t.test('a rotation that two processes share survives the death of either', async
   for (let round = 1; round <= times(); round++) {
     await t.test(`round ${round}`, async (t) => {
       const loads = services.map(
-        ({ serviceUrl }) => new ClientLoad(serviceUrl, worker, { leasing: 3, writing: 1 }),
+        ({ serviceUrl }) => new ClientLoad(t, serviceUrl, worker, { leasing: 3, writing: 1 }),
       ) as [ClientLoad, ClientLoad]
       await until('there are leases', 10_000, () => loads.every((load) => load.told.leases.length > 5))
       const victim = Math.random() < 0.5 ? 0 : 1

@@ -14,7 +14,7 @@ t.test('a service that is killed at any moment has kept what it has told', async
 
   for (let round = 1; round <= times(); round++) {
     await t.test(`round ${round}`, async (t) => {
-      const load = new ClientLoad(service.serviceUrl, worker, { leasing: 8, writing: 4 })
+      const load = new ClientLoad(t, service.serviceUrl, worker, { leasing: 8, writing: 4 })
       await until('there are leases', 10_000, () => load.told.leases.length > 50)
       await sleep(Math.random() * 800)
       t.strictSame(await service.end('SIGKILL'), { code: null, signal: 'SIGKILL' })
@@ -39,7 +39,7 @@ t.test('after a load the service holds no more files open than before', async (t
   const openFiles = () => readdirSync(`/proc/${service.pid}/fd`).length
 
   const wave = async (): Promise<number> => {
-    const load = new ClientLoad(service.serviceUrl, worker, { leasing: 24, writing: 8 })
+    const load = new ClientLoad(t, service.serviceUrl, worker, { leasing: 24, writing: 8 })
     await until('there are leases', 10_000, () => load.told.leases.length > 200)
     await load.stop()
     await sleep(100)

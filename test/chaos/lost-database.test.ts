@@ -89,7 +89,7 @@ for (const { name, strike, mend } of FAULTS) {
     t.test(
       `a database that is ${name} is 503 within the deadline, and what it misses is not told`,
       async (t) => {
-        const load = new ClientLoad(service.serviceUrl, worker, { leasing: 8, writing: 4 })
+        const load = new ClientLoad(t, service.serviceUrl, worker, { leasing: 8, writing: 4 })
         await until('there are leases', 10_000, () => load.told.leases.length > 50)
         await sleep(Math.random() * 300)
         const processes = databaseProcesses(dataDirectory)

@@ -34,7 +34,7 @@ t.test(
     const { STRONGROOM_KEYS: _, ...env } = onGround(ground)
     const service = await startService(t, { ...env, STRONGROOM_KEYS_FILE: secret.file })
     const worker = await makeWorker(service.adminUrl, admin)
-    const load = new ClientLoad(service.serviceUrl, worker, { leasing: 4, writing: 1, pauseMs: 20 })
+    const load = new ClientLoad(t, service.serviceUrl, worker, { leasing: 4, writing: 1, pauseMs: 20 })
     const known = async (key: Key): Promise<boolean> => {
       const { items } = await must('GET', `${service.adminUrl}/v1/admin/keys`, admin)
       return items.some(
@@ -93,7 +93,7 @@ t.test('a replica whose ring still begins with the old key seals nothing under i
   const { ground, admin, old, next, start } = await twoKeyHouse(t, 2000)
   const [first, replica] = [await start(next, old), await start(old, next)]
   const worker = await makeWorker(first.adminUrl, admin)
-  const load = new ClientLoad(replica.serviceUrl, worker, { leasing: 2, writing: 4, pauseMs: 5 })
+  const load = new ClientLoad(t, replica.serviceUrl, worker, { leasing: 2, writing: 4, pauseMs: 5 })
   await until('it writes', 5_000, () => load.told.writes.length > 20)
   const { id } = await rotate(first, admin)
   const begun = load.told.writes.length

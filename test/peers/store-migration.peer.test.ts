@@ -46,7 +46,7 @@ t.test('2,000 credentials go from local to OpenBao, to AWS and back, while they 
   const service = await startService(t, env)
   const worker = await makeWorker(service.adminUrl, admin)
   const runs = `${service.adminUrl}/v1/admin/store-migrations`
-  const load = new ClientLoad(service.serviceUrl, worker, { leasing: 2, writing: 1, pauseMs: 20 })
+  const load = new ClientLoad(t, service.serviceUrl, worker, { leasing: 2, writing: 1, pauseMs: 20 })
   const filled = leaseFilled(service.serviceUrl, tokens[0]!)
 
   for (const [from, to] of [
