@@ -4,6 +4,7 @@ import { Agent, type IncomingMessage, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import type { TestGround } from '../ground.ts'
+import { long } from '../repeat.ts'
 
 // As JSON says it; a test that reads what is not there fails.
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
@@ -17,6 +18,8 @@ export interface Answer {
 }
 
 const HUNG_MS = 20_000
+/** Between two calls of one client: what a load asks and what is checked of it afterwards is most of a short run's work. */
+const PAUSE_MS = long ? 0 : 10
 
 /** Calls the service as JSON. Never throws: a connection that broke is an answer too. */
 export async function call(
@@ -86,7 +89,7 @@ export class ClientLoad {
     token: string,
     clients: { leasing: number; writing: number; pauseMs?: number },
   ) {
-    this.#pauseMs = clients.pauseMs ?? 0
+    this.#pauseMs = clients.pauseMs ?? PAUSE_MS
     this.serviceUrl = serviceUrl
     this.#token = token
     this.#clients = [

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { removeEmbeddedServer } from '../../src/postgres/embedded-server.ts'
 import type { TestGround } from '../ground.ts'
-import { runStrongroom } from '../cli/run-strongroom.ts'
+import { COMPILED, runStrongroom } from '../cli/run-strongroom.ts'
 
 const root = join(import.meta.dirname, '../..')
 
@@ -42,7 +42,7 @@ export function launchService(t: Test, env: Environment) {
     process.execPath,
     ['--disable-sigusr1', join(root, 'bin/strongroom.js'), 'serve'],
     {
-      env: { ...FREE_PORTS, STRONGROOM_RATE_LIMIT: '0', ...env },
+      env: { ...COMPILED, ...FREE_PORTS, STRONGROOM_RATE_LIMIT: '0', ...env },
       cwd: root,
       stdio: ['ignore', 'pipe', 'pipe'],
     },

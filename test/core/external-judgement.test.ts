@@ -228,12 +228,13 @@ t.test('of two who wait for one read, only the one who was revoked is refused', 
 })
 
 t.test('a store that is slower than the deadline gives no value, and none later', async (t) => {
-  const { vault, by, name, trouble } = await begin(t, {}, { deadlineMs: 300 })
+  // Long enough that on a busy machine too it is the store that is waited for when it comes.
+  const { vault, by, name, trouble } = await begin(t, {}, { deadlineMs: 1500 })
   await vault.create(by, name, '"one"', {}, OUTSIDE)
   const held = holdUp(trouble, 'get')
   const beganAt = performance.now()
   t.equal(await refused(vault.lease(by, name)), 'store_unavailable')
-  t.ok(performance.now() - beganAt < 900)
+  t.ok(performance.now() - beganAt < 2100)
   held.open()
   t.same(vault.granted, [])
   t.ok(
