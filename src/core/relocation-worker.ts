@@ -46,6 +46,8 @@ export class RelocationWorker {
   readonly #options: RelocationWorkerOptions
   #working: Promise<void> | undefined
   #way: Way | undefined
+  /** Resolved by whoever asks for work: the pause that a store is given ends, or the next one is none. */
+  #called = Promise.withResolvers<undefined>()
   #stopped = false
 
   constructor(ledger: Ledger, carrier: Carrier, options: RelocationWorkerOptions) {
@@ -56,10 +58,15 @@ export class RelocationWorker {
 
   stop(): void {
     this.#stopped = true
+    this.#called.resolve(undefined)
   }
 
-  /** Works on the store migration that runs, if one does, until its end. Who asks while it works waits with it. */
+  /**
+   * Works on the store migration that runs, if one does, until its end. Who asks while it works waits with it, and has a
+   * pause ended: what is tried again and again may no longer be wanted.
+   */
   work(): Promise<void> {
+    this.#called.resolve(undefined)
     return (this.#working ??= this.#work().finally(() => (this.#working = undefined)))
   }
 
@@ -191,7 +198,14 @@ export class RelocationWorker {
     if (throttled > 0) await this.#transaction((tx) => tx.countThrottled(relocation.id, throttled))
     pace.note(outcomes)
     if (pace.silentMs() > this.#options.giveUpMs) await this.#giveUp(relocation, outcomes)
-    if (pace.restMs > 0) await rest(pace.restMs * (0.5 + Math.random() / 2))
+    if (pace.restMs > 0) await this.#pause(pace.restMs * (0.5 + Math.random() / 2))
+  }
+
+  async #pause(ms: number): Promise<void> {
+    const timer = setTimeout(() => this.#called.resolve(undefined), ms)
+    await this.#called.promise
+    clearTimeout(timer)
+    this.#called = Promise.withResolvers()
   }
 
   async #giveUp(relocation: Relocation, late: readonly CarryOutcome[]): Promise<void> {
