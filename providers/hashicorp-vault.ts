@@ -51,7 +51,6 @@ export const hashicorpVault: StoreKind<VaultSettings> = {
 }
 
 const SEGMENT = /^[A-Za-z0-9_.-]+$/
-/** No copy is minted with it. */
 
 class VaultStore implements SecretStore, LinkReader {
   readonly #mount: string

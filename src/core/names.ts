@@ -7,7 +7,7 @@ export const CREDENTIAL_NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$'
 /** An id of a row, as PostgreSQL writes it. */
 export const UUID_PATTERN = '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
 
-/** Comes before every id. */
+/** Comes before every id, and nothing is minted with it. */
 export const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 
 /** RFC 3339 in UTC, years 1970 to 9999. Whether the day exists is for {@link parseTimestamp} to say. */

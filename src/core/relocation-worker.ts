@@ -24,6 +24,7 @@ export interface RelocationWorkerOptions {
   /** A store that is out of reach for longer ends the run as failed; it can be resumed. */
   giveUpMs: number
 }
+
 const CLAIMS_PER_LANE = 4
 const ROUND_MS = 2_000
 const BUSY_REST_MS = 50

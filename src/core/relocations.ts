@@ -199,6 +199,7 @@ function wrongState({ state, heading }: Relocation): VaultError {
   return new VaultError('wrong_state', `The store migration is ${state === 'running' ? doing : state}`)
 }
 
+// Unlike `rest.ts` it holds up no process that is about to end: most often the work was done before.
 function rest(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms).unref())
 }

@@ -83,6 +83,26 @@ t.test('what somebody claims while another looks is claimed by one of them', asy
   t.equal(await house.count('pending'), 2)
 })
 
+t.test('who lets go of what he claimed waits for nobody who holds a copy of it', async (t) => {
+  const house = await movingHouse(t)
+  await house.fill('local', ...NAMES.slice(0, 2))
+  const run = await house.start('local', 'team-vault')
+  const [held, free] = (await claimed(house, run, { limit: 2 })).map(({ pendingId }) => pendingId)
+  const purge = await anotherSession(t, house.ground)
+  await purge.query('begin')
+  await purge.query('select from copies where id = $1 for update', [held])
+  await transaction(house, (tx) => tx.releaseClaims([held!, free!]))
+  await purge.query('rollback')
+  const states = await house.ground.sql(
+    'select id, state from copies where id = any ($1) order by id = $2 desc',
+    [[held, free], held],
+  )
+  t.strictSame(states, [
+    { id: held, state: 'pending' },
+    { id: free, state: 'dropped' },
+  ])
+})
+
 t.test('copies that were sealed under two keys are not switched to', async (t) => {
   const house = await movingHouse(t)
   await house.fill('local', 'a', 'b')
