@@ -11,10 +11,11 @@ export const OPTIONS = { prefix: 'strongroom', timeoutMs: 500 }
 export async function openKubernetes(
   t: Test,
   settings: { context?: string } = {},
+  options = OPTIONS,
 ): Promise<{ server: KubernetesServer; store: SecretStore & LinkReader }> {
   const server = await openKubernetesServer()
   setEnvironment(t, server.env)
-  const store = await kubernetes.open({ namespace: server.namespace, ...settings }, OPTIONS)
+  const store = await kubernetes.open({ namespace: server.namespace, ...settings }, options)
   t.teardown(async () => {
     await store.close()
     await server.close()
