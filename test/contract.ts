@@ -33,27 +33,41 @@ const requireOfAjv = createRequire(createRequire(require.resolve('fastify')).res
 
 const PROBLEM_MEMBERS = ['type', 'title', 'status', 'detail', 'instance', 'code']
 
+/** What one listener says of itself, and what judges by it. */
+class Documentation {
+  readonly document: Document
+  readonly #ajv: { compile(schema: object): Judge }
+  readonly #judges = new Map<string, Judge>()
+
+  constructor(document: Document) {
+    const { Ajv2020 } = requireOfAjv('ajv/dist/2020.js')
+    const addFormats = requireOfAjv('ajv-formats')
+    const ajv = new Ajv2020({ strict: false, allErrors: true })
+    addFormats(ajv)
+    ajv.addSchema({ $id: 'document', components: document.components })
+    this.document = document
+    this.#ajv = ajv
+  }
+
+  judge(schema: object): Judge {
+    const text = JSON.stringify(schema).replaceAll('"#/', '"document#/')
+    let judge = this.#judges.get(text)
+    if (!judge) this.#judges.set(text, (judge = this.#ajv.compile(JSON.parse(text))))
+    return judge
+  }
+}
+
+// By the place of its app: no setting changes a document, and making one takes longer than most tests.
+const known: Promise<Documentation>[] = []
+
 /** What both listeners document, held against what they answer. */
 export class Contract {
   readonly operations: readonly Documented[]
-  readonly #judges = new Map<string, Judge>()
-  readonly #documents: ReadonlyMap<
-    FastifyInstance,
-    { document: Document; ajv: { compile(schema: object): Judge } }
-  >
+  readonly #documented: ReadonlyMap<FastifyInstance, Documentation>
 
-  private constructor(documents: readonly { app: FastifyInstance; document: Document }[]) {
-    const { Ajv2020 } = requireOfAjv('ajv/dist/2020.js')
-    const addFormats = requireOfAjv('ajv-formats')
-    this.#documents = new Map(
-      documents.map(({ app, document }) => {
-        const ajv = new Ajv2020({ strict: false, allErrors: true })
-        addFormats(ajv)
-        ajv.addSchema({ $id: 'document', components: document.components })
-        return [app, { document, ajv }]
-      }),
-    )
-    this.operations = documents.flatMap(({ app, document }) =>
+  private constructor(documented: ReadonlyMap<FastifyInstance, Documentation>) {
+    this.#documented = documented
+    this.operations = [...documented].flatMap(([app, { document }]) =>
       Object.entries(document.paths).flatMap(([path, methods]) =>
         Object.entries(methods).map(([method, operation]) => {
           const body = operation.requestBody?.content['application/json']?.schema.$ref.split('/').at(-1)
@@ -64,10 +78,17 @@ export class Contract {
     )
   }
 
-  /** Reads what each app says of itself. */
+  /**
+   * Reads what each app says of itself, once in this process.
+   *
+   * @param apps In the same order each time.
+   */
   static async read(apps: readonly FastifyInstance[]): Promise<Contract> {
-    const documents = apps.map(async (app) => ({ app, document: (await app.inject('/openapi.json')).json() }))
-    return new Contract(await Promise.all(documents))
+    const documented = apps.map(async (app, place) => {
+      known[place] ??= app.inject('/openapi.json').then((answer) => new Documentation(answer.json()))
+      return [app, await known[place]] as const
+    })
+    return new Contract(new Map(await Promise.all(documented)))
   }
 
   /** The operation at a path and method of this app. */
@@ -118,19 +139,10 @@ export class Contract {
     if (text === '') return documented.content ? [...faults, 'a documented body is missing'] : faults
     const schema = documented.content?.[type!]?.schema
     if (!schema) return [...faults, `${operationId} ${status} does not document ${type}`]
-    const judge = this.#judge(app, schema)
+    const judge = this.#documented.get(app)!.judge(schema)
     return judge(json ?? text)
       ? faults
       : [...faults, `${operationId} ${status}: ${JSON.stringify(judge.errors)}`]
-  }
-
-  #judge(app: FastifyInstance, schema: object): Judge {
-    const { ajv } = this.#documents.get(app)!
-    const text = JSON.stringify(schema).replaceAll('"#/', '"document#/')
-    const key = `${[...this.#documents.keys()].indexOf(app)} ${text}`
-    let judge = this.#judges.get(key)
-    if (!judge) this.#judges.set(key, (judge = ajv.compile(JSON.parse(text))))
-    return judge
   }
 }
 
