@@ -14,7 +14,8 @@ export const LEASE_SETTINGS = [
   'plan_cache_mode=force_generic_plan',
 ]
 
-const TTL_SECONDS = 'greatest(1, floor(extract(epoch from expires_at - issued_at)))::integer'
+// Not `extract`, which since PostgreSQL 14 counts in `numeric`.
+const TTL_SECONDS = `greatest(1, floor(date_part('epoch', expires_at - issued_at)))::integer`
 
 /**
  * The judgement of lease requests, for a whole batch of callers at once: token, grants, credential and copy.
@@ -25,9 +26,11 @@ const TTL_SECONDS = 'greatest(1, floor(extract(epoch from expires_at - issued_at
  * Expects a relation `requests (first, token_id, proof, workspace, version, ttl_seconds, credentials, lease_ids)`, one row for
  * each caller's request: what is known of him is looked up once for all the credentials in it. The last two are array
  * literals, `first` is the number of the first credential among all. Also `nonce`, the parameter under which `proof` is the
- * SHA-256 of the token's digest: so the comparison tells nothing of the digest.
+ * SHA-256 of the token's digest: so the comparison tells nothing of the digest. And `noted`, further columns of `requests r`
+ * that go along with the judgement: each column is copied several times for every lease, so only what is used later is here,
+ * and what is used most stands first.
  */
-const judgedUnder = (nonce: string): string => `
+const judgedUnder = (nonce: string, noted = ''): string => `
 callers as (
   select r.*, p.revocations, p.leasing_halted, i.id as identity_id, i.name as identity,
     t.expires_at as token_expires_at, w.id as workspace_id
@@ -39,12 +42,7 @@ callers as (
   offset 0
 ),
 judged as materialized (
-  select r.*, r.first + a.position - 1 as ordinal, a.credential, a.lease_id, now() as issued_at,
-    c.version as version_newest, coalesce(g.in_workspace, false) as in_workspace,
-    c.id as credential_id, c.connector, k.store, k.version as copy_version, k.id as copy_id,
-    k.key_id, k.token as sealed, ${OUTSIDE} as outside,
-    least(now() + make_interval(secs => least(coalesce(r.ttl_seconds, 900), g.ttl_seconds_max)), r.token_expires_at,
-      c.expires_at) as expires_at,
+  select r.first + a.position - 1 as ordinal, r.identity_id,
     case
       when r.identity_id is null then 'unauthenticated'
       when c.id is null or g.may_know is not true then 'not_found'
@@ -53,10 +51,20 @@ judged as materialized (
       when r.version > c.version then 'not_found'
       when k.id is null then 'version_gone'
       when c.expires_at <= now() then 'credential_expired'
-    end as code
+    end as code,
+    ${noted} a.lease_id, r.token_id, r.identity, r.workspace_id, r.workspace, c.id as credential_id,
+    a.credential, c.connector, r.version, k.version as copy_version, r.revocations, now() as issued_at,
+    least(now() + make_interval(secs => least(coalesce(r.ttl_seconds, 900), g.ttl_seconds_max)), r.token_expires_at,
+      c.expires_at) as expires_at,
+    c.version as version_newest, coalesce(g.in_workspace, false) as in_workspace, k.store, k.id as copy_id, k.key_id,
+    ${OUTSIDE} as outside, k.token as sealed
   from callers r
   cross join lateral unnest(r.credentials::text[], r.lease_ids::uuid[]) with ordinality as a (credential, lease_id, position)
-  left join credentials c on c.workspace_id = r.workspace_id and c.name = a.credential and c.state = 'active'
+  left join lateral (
+    select * from credentials c
+    where c.workspace_id = r.workspace_id and c.name = a.credential and c.state = 'active'
+    offset 0
+  ) c on true
   left join lateral (
     select true as in_workspace, bool_or(o.covered) as may_know, bool_or(o.covered and o.leases) as may_lease,
       max(o.ttl_seconds_max) filter (where o.covered and o.leases) as ttl_seconds_max
@@ -71,8 +79,11 @@ judged as materialized (
     ) o
     having count(*) > 0
   ) g on true
-  left join copies k on k.credential_id = c.id and k.version = coalesce(r.version, c.version)
-    and k.state in ('current', 'kept')
+  left join lateral (
+    select * from copies k
+    where k.credential_id = c.id and k.version = coalesce(r.version, c.version) and k.state in ('current', 'kept')
+    offset 0
+  ) k on true
 )`
 
 /**
@@ -81,16 +92,18 @@ judged as materialized (
  * Answers in no order, by `ordinal`, and each row bears only what others do not say: the head and the time of issue are in
  * the row of ordinal 0, the end where it is not `ttl_seconds` after, the store where it is not `local`. The event of a
  * lease has its id: another one would be made, sent and read for nothing. `head_sequence` is null where the head was not
- * the one last seen: then nothing was written.
+ * the one last seen: then nothing was written. The parameters are taken apart in the select list: in `from`, each of them
+ * would be put into a store of its own first.
  */
 export const GRANT = `
 with requests as (
-  select * from unnest($5::integer[], $6::text[], $7::bytea[], $8::text[], $9::integer[], $10::integer[], $11::text[],
-    $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[])
-  as r (first, token_id, proof, workspace, version, ttl_seconds, credentials, lease_ids, run_id, reason, address,
-    request_id, operation)
+  select unnest($5::integer[]) as first, unnest($6::text[]) as token_id, unnest($7::bytea[]) as proof,
+    unnest($8::text[]) as workspace, unnest($9::integer[]) as version, unnest($10::integer[]) as ttl_seconds,
+    unnest($11::text[]) as credentials, unnest($12::text[]) as lease_ids, unnest($13::text[]) as run_id,
+    unnest($14::text[]) as reason, unnest($15::text[]) as address, unnest($16::text[]) as request_id,
+    unnest($17::text[]) as operation
 ),
-${judgedUnder('$4')},
+${judgedUnder('$4', 'r.operation, r.run_id, r.reason, r.address, r.request_id,')},
 entries as (
   select ordinal, lease_id as id, identity, 'lease:issue' as action, operation,
     case when code is null then 'allowed' when code = 'leasing_halted' then 'failed' else 'refused' end as outcome, code,
