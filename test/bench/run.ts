@@ -21,12 +21,16 @@ const { values: options } = parseArgs({
     json: { type: 'string' },
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '4' },
+    'warm-up': { type: 'string', default: '15' },
     port: { type: 'string', default: '17400' },
     only: { type: 'string' },
   },
 })
 const ROUNDS = Number(options.rounds)
 const SECONDS = Number(options.seconds)
+// V8 goes on compiling the service for some twelve seconds of load, and the bare server for one or two: before that a
+// figure tells of the compiler.
+const WARM_UP_SECONDS = Number(options['warm-up'])
 const PORT = Number(options.port)
 const CONNECTIONS = 64
 const CREDENTIALS = 20_000
@@ -34,6 +38,8 @@ const VALUE_BYTES = 1024
 const COPIES = 100_000
 const BATCH = 20
 const MEMORY_MIB_MAX = 130
+/** Headers that each server writes by itself. */
+const OF_EACH_SERVER = ['connection', 'content-length', 'date', 'keep-alive']
 
 const directory = await mkdtemp(join(tmpdir(), 'strongroom-bench-'))
 const places: string[] = []
@@ -100,7 +106,7 @@ async function filledLedger(name: string, credentials: number) {
 async function leases(env: Record<string, string>, filled: Filled): Promise<Row[]> {
   const service = await startService(env, PORT)
   const answer = join(directory, 'answer.json')
-  await writeFile(answer, await oneAnswer(service, filled))
+  await writeFile(answer, JSON.stringify(await oneAnswer(service, filled)))
   const bare = await startScript('bare-server.ts', [answer], {})
   const listen = { STRONGROOM_LISTEN: '127.0.0.1:0', STRONGROOM_ADMIN_LISTEN: '127.0.0.1:0' }
   const oneByOne = await startScript('one-by-one-server.ts', [], { ...env, ...listen })
@@ -128,6 +134,9 @@ async function leases(env: Record<string, string>, filled: Filled): Promise<Row[
   }
   const p99: number[] = []
   try {
+    for (const server of [bare, service, oneByOne])
+      await load(server, { ...single, seconds: WARM_UP_SECONDS })
+    await load(service, { ...batch, seconds: WARM_UP_SECONDS })
     for (let round = 0; round < ROUNDS; round++) {
       seen.bare.push(await rate(bare, single))
       const leased = await load(service, single)
@@ -164,15 +173,19 @@ async function rate(server: Started, order: Parameters<typeof load>[1]): Promise
   return requestsPerSecond
 }
 
-/** The bytes that the bare server answers with. */
-async function oneAnswer(service: Started, filled: Filled): Promise<string> {
+/** What the bare server answers with. */
+async function oneAnswer(
+  service: Started,
+  filled: Filled,
+): Promise<{ headers: Record<string, string>; body: unknown }> {
   const answer = await fetch(new URL('/v1/workspaces/acme/credentials/cred-1/leases', service.url), {
     method: 'POST',
     headers: { authorization: `Bearer ${filled.tokens[0]}`, 'content-type': 'application/json' },
     body: '{"ttl_seconds":300,"run_id":"bench"}',
   })
   if (answer.status !== 201) throw new Error(`a lease was answered with ${answer.status}`)
-  return answer.text()
+  const own = Object.fromEntries([...answer.headers].filter(([name]) => !OF_EACH_SERVER.includes(name)))
+  return { headers: own, body: await answer.json() }
 }
 
 async function starts(env: Record<string, string>): Promise<Row[]> {
