@@ -1,6 +1,9 @@
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import type Http from 'node:http'
+import { createRequire } from 'node:module'
 import type { Secret } from '../core/secret.ts'
+
+// Not imported: that asks for every export of node:http, and one of them loads the whole of fetch, also for `serve`.
+const require = createRequire(import.meta.url)
 
 /** An answer that is no problem. */
 export interface Answer {
@@ -81,12 +84,13 @@ export class ServiceClient {
       authorization: `Bearer ${this.#token.reveal()}`,
       accept: 'application/json',
     }
+    const { Agent, request } = require(secure ? 'node:https' : 'node:http') as typeof Http
     const bytes = body && Buffer.from(body.reveal())
     if (bytes) Object.assign(headers, { 'content-type': 'application/json', 'content-length': bytes.length })
-    return new Promise<{ message: IncomingMessage; text: string }>((resolve, reject) => {
+    return new Promise<{ message: Http.IncomingMessage; text: string }>((resolve, reject) => {
       const lost = (reason: string) =>
         reject(new ServiceUnreachable(`${this.url} cannot be reached (${reason})`))
-      const answered = (message: IncomingMessage) => {
+      const answered = (message: Http.IncomingMessage) => {
         const chunks: Buffer[] = []
         let length = 0
         message.on('data', (chunk: Buffer) => {
@@ -97,11 +101,9 @@ export class ServiceClient {
         message.on('error', () => lost('its answer broke off'))
         message.on('end', () => resolve({ message, text: Buffer.concat(chunks).toString() }))
       }
-      const target = this.url + path
       // An agent of its own, because the global one may be told of a proxy.
-      const sent = secure
-        ? httpsRequest(target, { method, headers, agent: new HttpsAgent(), timeout }, answered)
-        : httpRequest(target, { method, headers, agent: new HttpAgent(), timeout }, answered)
+      const options = { method, headers, agent: new Agent(), timeout }
+      const sent = request(this.url + path, options, answered)
       sent.on('timeout', () => sent.destroy(Object.assign(new Error(), { code: 'no answer within 30 s' })))
       sent.on('error', (error: NodeJS.ErrnoException) => lost(error.code ?? 'no connection'))
       sent.end(bytes)

@@ -6,7 +6,8 @@ import type {
   preHandlerHookHandler,
   RouteOptions,
 } from 'fastify'
-import { RateLimiterMemory } from 'rate-limiter-flexible'
+import { createRequire } from 'node:module'
+import type * as RateLimiters from 'rate-limiter-flexible'
 import type { Call, PresentedToken } from '../core/calls.ts'
 import { JUDGEMENT_MS_MAX } from '../core/calls.ts'
 import { VaultError, deadlinePassed, invalid, notFound, unauthenticated } from '../core/errors.ts'
@@ -18,6 +19,11 @@ import type { OperationConfig } from './operation.ts'
 import { NUMBER } from './query.ts'
 import type { RequestCaller } from './request-caller.ts'
 import { callOf, requestCallerOf, setRequestCaller } from './request-caller.ts'
+
+// The one limiter that is used: the package's own entry loads those for a dozen databases too.
+const RateLimiterMemory = createRequire(import.meta.url)(
+  'rate-limiter-flexible/lib/RateLimiterMemory.js',
+) as typeof RateLimiters.RateLimiterMemory
 
 type Done = (error?: Error) => void
 type Hook = (request: FastifyRequest, reply: FastifyReply, done: Done) => void
@@ -39,7 +45,7 @@ const PATH_PARTS: Readonly<Record<string, (text: string) => boolean>> = {
 export class Gate {
   readonly #deps: HttpDeps
   readonly #deadlineMs: number
-  readonly #limiter: RateLimiterMemory | undefined
+  readonly #limiter: RateLimiters.RateLimiterMemory | undefined
   readonly #limit: number
   /** Digests of tokens that were genuine when they were last asked for; the judgement is the statement's all the same. */
   readonly #genuine = new Set<string>()

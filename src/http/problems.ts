@@ -1,6 +1,10 @@
-import { STATUS_CODES } from 'node:http'
+import type Http from 'node:http'
+import { createRequire } from 'node:module'
 import type { FormFault, ProblemCode } from '../core/errors.ts'
 import { VaultError } from '../core/errors.ts'
+
+// Not imported: that asks for every export of node:http, and one of them loads the whole of fetch.
+const { STATUS_CODES } = createRequire(import.meta.url)('node:http') as typeof Http
 
 /** What a code is answered as. `retrySeconds` marks what is worth repeating, and when. */
 export interface ProblemRow {

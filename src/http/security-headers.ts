@@ -1,8 +1,16 @@
 import helmet from '@fastify/helmet'
+import type { FastifyInstance } from 'fastify'
 import fastify from 'fastify'
 
 /** Headers of the answer itself, not of its safety. */
 const OWN = ['connection', 'content-length', 'content-type', 'date', 'keep-alive', 'transfer-encoding']
+
+// Nothing is validated or written here. Without these, Fastify would load AJV, which a start does without.
+const UNUSED = {
+  schemaController: { compilersFactory: { buildValidator: () => {}, buildSerializer: () => {} } },
+}
+
+const asked = new Map<boolean, Promise<Record<string, string>>>()
 
 /**
  * The headers that @fastify/helmet sets for an API that serves JSON alone.
@@ -12,8 +20,14 @@ const OWN = ['connection', 'content-length', 'content-type', 'date', 'keep-alive
  *
  * @param tls Whether the listener itself speaks TLS: only then does it tell browsers to stay with it.
  */
-export async function securityHeaders(tls: boolean): Promise<Record<string, string>> {
-  const app = fastify()
+export function securityHeaders(tls: boolean): Promise<Record<string, string>> {
+  const known = asked.get(tls) ?? ask(tls)
+  asked.set(tls, known)
+  return known
+}
+
+async function ask(tls: boolean): Promise<Record<string, string>> {
+  const app = fastify(UNUSED as never) as unknown as FastifyInstance
   await app.register(helmet, {
     contentSecurityPolicy: {
       useDefaults: false,
