@@ -28,7 +28,8 @@ const TTL_SECONDS = `greatest(1, floor(date_part('epoch', expires_at - issued_at
  * literals, `first` is the number of the first credential among all. Also `nonce`, the parameter under which `proof` is the
  * SHA-256 of the token's digest: so the comparison tells nothing of the digest. And `noted`, further columns of `requests r`
  * that go along with the judgement: each column is copied several times for every lease, so only what is used later is here,
- * and what is used most stands first.
+ * and what is used most stands first. `offset 0` keeps each look-up whole: all columns of its index are used, whatever the
+ * planner thinks of the tables around it.
  */
 const judgedUnder = (nonce: string, noted = ''): string => `
 callers as (
