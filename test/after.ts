@@ -2,13 +2,14 @@ import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { removeEmbeddedServer } from '../src/postgres/embedded-server.ts'
 import { EmbeddedServerError } from '../src/postgres/process-lock.ts'
-import { testDataDirectory } from './ground.ts'
+import { removeLeftovers, testDataDirectory } from './leftovers.ts'
 
 // tap runs this once, after all test files: the PostgreSQL that they shared goes, and its data with it.
 const directory = testDataDirectory()
 if (existsSync(directory)) {
   try {
     await removeEmbeddedServer(directory)
+    await removeLeftovers()
     await rm(directory, { recursive: true, force: true })
   } catch (error) {
     // Another run of the tests in this tree still uses it, and will remove it.

@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { globSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { globSync, mkdtempSync, readFileSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { homeOf } from '../src/postgres/embedded-place.ts'
-import { removeEmbeddedServer } from '../src/postgres/embedded-server.ts'
 import { runStrongroom } from './cli/run-strongroom.ts'
+import { leaveServersBelow } from './leftovers.ts'
 import type { Sources } from './traces.ts'
 import { mark, markOf, tracesIn } from './traces.ts'
 
@@ -55,8 +55,7 @@ t.test('neither what a process prints nor a file of its database or its own hold
   const service = await startProcess(dataDirectory)
   t.teardown(async () => {
     await service.stop()
-    await removeEmbeddedServer(dataDirectory)
-    rmSync(parent, { recursive: true, force: true })
+    await leaveServersBelow(parent)
   })
   const kept = mark('a value')
   const refused = mark('what is refused')

@@ -1,8 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
-import { tmpdir, userInfo } from 'node:os'
-import { join } from 'node:path'
 import pg from 'pg'
 import type { Test } from 'tap'
 import { FernetKey } from '../src/core/fernet.ts'
@@ -11,6 +9,7 @@ import type { EmbeddedServer } from '../src/postgres/embedded-server.ts'
 import { startEmbeddedServer } from '../src/postgres/embedded-server.ts'
 import { knownMigrations, MIGRATIONS_DIRECTORY } from '../src/postgres/start-checks.ts'
 import { upgradeDatabase } from '../src/postgres/upgrade.ts'
+import { testDataDirectory } from './leftovers.ts'
 
 /** A database of a test's own, on the one PostgreSQL that all test files share. */
 export interface TestGround {
@@ -29,15 +28,6 @@ const SERVICE = 'strongroom'
 /** Last week's, this week's, and two to come. */
 const PARTITIONS_KEPT = 4
 
-/** Where the tests' PostgreSQL lives; `test/after.ts` removes it. */
-export function testDataDirectory(): string {
-  const project = createHash('sha256')
-    .update(import.meta.dirname)
-    .digest('hex')
-    .slice(0, 8)
-  return join(tmpdir(), `strongroom-test-${userInfo().username}-${project}`)
-}
-
 let started: Promise<EmbeddedServer> | undefined
 
 async function server(): Promise<EmbeddedServer> {
@@ -48,7 +38,7 @@ async function server(): Promise<EmbeddedServer> {
   return started
 }
 
-/** Makes a database from the template that has the schema, and drops it after the test. */
+/** Makes a database from the template that has the schema; it goes with the server, at the end. */
 export async function freshGround(t: Test): Promise<TestGround> {
   const embedded = await server()
   return groundFrom(t, embedded, await makeTemplate(embedded), [FernetKey.generate().text])
@@ -75,10 +65,7 @@ async function groundFrom(
   )
   const clients = new pg.Pool({ connectionString: superuserUrlFor(embedded, name), max: 2 })
   clients.on('error', () => {})
-  t.teardown(async () => {
-    await clients.end()
-    await asSuperuser(embedded, (client) => client.query(`drop database if exists ${name} with (force)`))
-  })
+  t.teardown(() => clients.end())
   return {
     name,
     databaseUrl: new Secret(embedded.url(SERVICE, await embedded.passwordFor(SERVICE), name)),

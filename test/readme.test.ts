@@ -1,11 +1,11 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { removeEmbeddedServer } from '../src/postgres/embedded-server.ts'
+import { leaveServersBelow } from './leftovers.ts'
 
 const root = join(import.meta.dirname, '..')
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
@@ -18,8 +18,7 @@ t.test('the guide in the README works as it is written', async (t) => {
   t.teardown(async () => {
     const code = await service.stop()
     if (code !== 0) throw new Error(`The service ended with ${code}`)
-    await removeEmbeddedServer(dataDirectory)
-    rmSync(parent, { recursive: true, force: true })
+    await leaveServersBelow(parent)
   })
   const script = guide()
     .replaceAll('http://127.0.0.1:7400', serviceUrl)

@@ -4,21 +4,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import type { Test } from 'tap'
-import { removeEmbeddedServer, startEmbeddedServer } from '../src/postgres/embedded-server.ts'
+import { startEmbeddedServer } from '../src/postgres/embedded-server.ts'
 import { setUpEmbedded } from '../src/postgres/embedded-setup.ts'
 import { upgradeDatabase } from '../src/postgres/upgrade.ts'
 import type { TestGround } from './ground.ts'
+import { leaveServer } from './leftovers.ts'
 
 /**
- * Starts another cluster with the schema, under the keys of the first; it is removed after the test. Its database has the
+ * Starts another cluster with the schema, under the keys of the first; it is stopped after the test. Its database has the
  * same number as the first one's, as it is with two clusters that were set up in the same way.
  */
 export async function secondCluster(t: Test, first: TestGround): Promise<TestGround> {
   const dataDirectory = mkdtempSync(join(tmpdir(), 'strongroom-second-'))
-  t.teardown(async () => {
-    await removeEmbeddedServer(dataDirectory)
-    rmSync(dataDirectory, { recursive: true, force: true })
-  })
+  t.teardown(() => leaveServer(dataDirectory))
   const server = await startEmbeddedServer({ dataDirectory })
   const { ownerUrl, serviceUrl } = await setUpEmbedded(server)
   const name = new URL(serviceUrl.reveal()).pathname.slice(1)

@@ -6,6 +6,7 @@ import t from 'tap'
 import { STORE_KINDS } from '../src/store-kinds.ts'
 import { memberFaults } from '../src/store-schema.ts'
 import { parseStoresFile } from '../src/stores-file.ts'
+import { COMPILED } from './cli/run-strongroom.ts'
 
 const isSdk = (url: string): boolean =>
   /\/node_modules\/(node-vault|@aws-sdk|@smithy|@google-cloud|google-|@grpc|@azure|@kubernetes)/.test(url)
@@ -114,7 +115,7 @@ async function modulesLoaded(source: string, env: Record<string, string>): Promi
     ${source}
     process.stdout.write(JSON.stringify(loaded))`
   const run = promisify(execFile)
-  const options = { cwd: root, env, maxBuffer: 2 ** 24 }
+  const options = { cwd: root, env: { ...COMPILED, ...env }, maxBuffer: 2 ** 24 }
   const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', watching], options)
   return JSON.parse(stdout) as string[]
 }

@@ -1,13 +1,13 @@
 import type { ChildProcess } from 'node:child_process'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
-import { removeEmbeddedServer } from '../../src/postgres/embedded-server.ts'
 import type { TestGround } from '../ground.ts'
+import { leaveServersBelow } from '../leftovers.ts'
 import { COMPILED, runStrongroom } from '../cli/run-strongroom.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -90,15 +90,10 @@ export function onGround(ground: TestGround, more: Environment = {}): Environmen
   }
 }
 
-/** A directory of the test's own. The embedded server in any directory directly below is removed with it. */
+/** A directory of the test's own. The embedded server in any directory directly below is stopped with it. */
 export function temporaryDirectory(t: Test): string {
   const directory = mkdtempSync(join(tmpdir(), 'strongroom-chaos-'))
-  t.teardown(async () => {
-    for (const entry of readdirSync(directory, { withFileTypes: true })) {
-      if (entry.isDirectory()) await removeEmbeddedServer(join(directory, entry.name))
-    }
-    rmSync(directory, { recursive: true, force: true })
-  })
+  t.teardown(() => leaveServersBelow(directory))
   return directory
 }
 

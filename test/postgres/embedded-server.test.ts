@@ -10,6 +10,7 @@ import t from 'tap'
 import { findPostmaster } from '../../src/postgres/embedded-process.ts'
 import { homeOf } from '../../src/postgres/embedded-place.ts'
 import { removeEmbeddedServer, startEmbeddedServer } from '../../src/postgres/embedded-server.ts'
+import { leaveServer } from '../leftovers.ts'
 
 const onlyLinux = process.platform === 'linux' ? false : '/proc is only on Linux'
 const tree = realpathSync(join(import.meta.dirname, '..', '..'))
@@ -223,10 +224,7 @@ function startChild(dataDirectory: string): ChildProcess {
 
 function freshDirectory(t: { teardown(end: () => Promise<void>): void }): string {
   const dataDirectory = realpathSync(mkdtempSync(join(tmpdir(), 'strongroom-test-')))
-  t.teardown(async () => {
-    await removeEmbeddedServer(dataDirectory)
-    rmSync(dataDirectory, { recursive: true, force: true })
-  })
+  t.teardown(() => leaveServer(dataDirectory))
   return dataDirectory
 }
 

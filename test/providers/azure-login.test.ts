@@ -10,6 +10,7 @@ import t from 'tap'
 import { azureKeyVault } from '../../providers/azure-key-vault.ts'
 import { AzureTransport } from '../../providers/azure-transport.ts'
 import type { LinkReader, SecretStore } from '../../src/core/secret-store.ts'
+import { COMPILED } from '../cli/run-strongroom.ts'
 import { failsAs, MARKED, mint } from '../conformance/secret-store.ts'
 import { AzureKeyVaultServer } from './azure-key-vault-server.ts'
 import { AzureLoginServer } from './azure-login-server.ts'
@@ -228,7 +229,10 @@ async function inAnotherProcess(
   env: Record<string, string>,
 ): Promise<{ said: string[]; log: string }> {
   const args = ['--input-type=module', '-e', TRIAL, server.url, String(timeoutMs), MARKED]
-  const { stdout, stderr } = await promisify(execFile)(process.execPath, args, { env, timeout: 20_000 })
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, args, {
+    env: { ...COMPILED, ...env },
+    timeout: 20_000,
+  })
   return { said: JSON.parse(stdout.trim().split('\n').at(-1)!) as string[], log: stdout + stderr }
 }
 

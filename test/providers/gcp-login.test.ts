@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import t from 'tap'
+import { COMPILED } from '../cli/run-strongroom.ts'
 import { MARKED } from '../conformance/secret-store.ts'
 import type { Round, Told } from './gcp-login-child.ts'
 import { startGcpServer } from './gcp-secret-manager-server.ts'
@@ -36,13 +37,18 @@ async function run(env: Record<string, string>, rounds: Round[], more: object = 
   const child = join(import.meta.dirname, 'gcp-login-child.ts')
   const asked = JSON.stringify({ rounds, ...more })
   return new Promise((resolve) => {
-    execFile(process.execPath, [child, asked], { env, timeout: 30_000 }, (error, stdout, stderr) => {
-      const said = error ? '{"rounds":[]}' : stdout.slice(stdout.lastIndexOf('{"rounds"'))
-      const told = JSON.parse(said) as Told
-      const lingered = Date.now() - told.doneAt > LINGERS_MS
-      const code = error ? Number(error.code ?? -1) : lingered ? -2 : 0
-      resolve({ ...told, code, printed: stdout + stderr })
-    })
+    execFile(
+      process.execPath,
+      [child, asked],
+      { env: { ...COMPILED, ...env }, timeout: 30_000 },
+      (error, stdout, stderr) => {
+        const said = error ? '{"rounds":[]}' : stdout.slice(stdout.lastIndexOf('{"rounds"'))
+        const told = JSON.parse(said) as Told
+        const lingered = Date.now() - told.doneAt > LINGERS_MS
+        const code = error ? Number(error.code ?? -1) : lingered ? -2 : 0
+        resolve({ ...told, code, printed: stdout + stderr })
+      },
+    )
   })
 }
 

@@ -5,6 +5,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
+import { COMPILED } from '../cli/run-strongroom.ts'
 import { failsAs, MARKED, mint } from '../conformance/secret-store.ts'
 import { certificates, NO_OPENSSL } from './hashicorp-vault-certificates.ts'
 import { startVaultServer } from './hashicorp-vault-server.ts'
@@ -39,7 +40,10 @@ async function runElsewhere(
   env: Record<string, string>,
 ): Promise<{ code: number | null; output: string }> {
   const script = join(import.meta.dirname, 'hashicorp-vault-process.ts')
-  const child = spawn(process.execPath, [script, JSON.stringify(settings), MARKED], { env, timeout: 20_000 })
+  const child = spawn(process.execPath, [script, JSON.stringify(settings), MARKED], {
+    env: { ...COMPILED, ...env },
+    timeout: 20_000,
+  })
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (bytes) => (output += String(bytes)))
   const code = await new Promise<number | null>((resolve) => child.on('close', resolve))
