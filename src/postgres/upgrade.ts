@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import type { Secret } from '../core/secret.ts'
 import { makePartitions } from './partitions.ts'
-import { MIGRATIONS_DIRECTORY } from './start-checks.ts'
+import { knownMigrations, MIGRATIONS_DIRECTORY } from './start-checks.ts'
 
 /**
  * Brings the schema up to date as its owner: roles, migrations, partitions a year ahead, and the service's rights.
@@ -33,8 +33,10 @@ export async function upgradeDatabase(ownerUrl: Secret, serviceUrl: Secret): Pro
     })
     await makePartitions(client)
     await grantToService(client, serviceUrl)
-    if (applied.length > 0) await client.query('analyze')
-    return applied.map((migration) => migration.name)
+    const names = applied.map((migration) => migration.name)
+    // A new ledger has nothing to be counted in.
+    if (names.length > 0 && names[0] !== knownMigrations()[0]) await client.query('analyze')
+    return names
   } finally {
     await client.end()
   }

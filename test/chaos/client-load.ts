@@ -51,19 +51,36 @@ export async function call(
 
 /** Calls as {@link call} does. @throws Error unless the answer is 2xx */
 export async function must(method: string, url: string, token: string, body?: unknown): Promise<Body> {
-  const answer = await call(method, url, token, body)
-  if (typeof answer.status === 'number' && answer.status < 300) return answer.body
-  throw new Error(`${method} ${url}: ${answer.status} ${JSON.stringify(answer.body)}`)
+  return demandSuccess(method, url, await call(method, url, token, body))
+}
+
+function demandSuccess(method: string, url: string, { status, body }: Answer): Body {
+  if (typeof status === 'number' && status < 300) return body
+  throw new Error(`${method} ${url}: ${status} ${JSON.stringify(body)}`)
+}
+
+const RETRY_MS = 200
+const RETRIES_MAX = 5
+
+/** Calls as {@link call} does, and again where the answer was 503: a service that has just started may be late on a busy machine. */
+async function callPatiently(method: string, url: string, token: string, body?: unknown): Promise<Answer> {
+  let answer = await call(method, url, token, body)
+  for (let again = 0; answer.status === 503 && again < RETRIES_MAX; again++) {
+    await sleep(RETRY_MS)
+    answer = await call(method, url, token, body)
+  }
+  return answer
 }
 
 /** Makes the workspace `acme` and somebody who may do all with its credentials. @returns his token */
 export async function makeWorker(adminUrl: string, adminToken: string): Promise<string> {
-  const admin = `${adminUrl}/v1/admin`
-  await must('PUT', `${admin}/workspaces/acme`, adminToken, {})
+  const ask = async (method: string, path: string, body: object): Promise<Body> =>
+    demandSuccess(method, path, await callPatiently(method, `${adminUrl}/v1/admin${path}`, adminToken, body))
+  await ask('PUT', '/workspaces/acme', {})
   const grants = [{ actions: ['credential:*', 'lease:*'], workspaces: ['acme'] }]
-  await must('PUT', `${admin}/roles/worker`, adminToken, { grants })
-  await must('PUT', `${admin}/identities/worker`, adminToken, { roles: ['worker'] })
-  return (await must('POST', `${admin}/identities/worker/tokens`, adminToken, {})).token
+  await ask('PUT', '/roles/worker', { grants })
+  await ask('PUT', '/identities/worker', { roles: ['worker'] })
+  return (await ask('POST', '/identities/worker/tokens', {})).token
 }
 
 /** What clients were told while they leased and wrote. */
@@ -184,8 +201,6 @@ export async function checkTold(
   t.equal(valid, true, 'the audit trail holds')
 }
 
-const RETRY_MS = 200
-
 /** Those of the writes that cannot be leased with their value now, nor a little later. */
 export async function lostWrites(serviceUrl: string, token: string, writes: Told['writes']) {
   const left = [...writes]
@@ -193,13 +208,8 @@ export async function lostWrites(serviceUrl: string, token: string, writes: Told
   const lease = async (): Promise<void> => {
     for (let write = left.pop(); write; write = left.pop()) {
       const url = `${serviceUrl}/v1/workspaces/acme/credentials/${write.credential}/leases`
-      const asked = () => call('POST', url, token, { version: write.version })
-      let { status, body } = await asked()
-      // A service that has just started on a busy machine may take longer than its deadline: nothing is lost by that.
-      for (let again = 0; status === 503 && again < 5; again++) {
-        await sleep(RETRY_MS)
-        ;({ status, body } = await asked())
-      }
+      // What is late is not lost.
+      const { status, body } = await callPatiently('POST', url, token, { version: write.version })
       if (status !== 201 || body.value !== write.value) lost.push({ ...write, status, detail: body?.detail })
     }
   }
