@@ -1,12 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { globSync, mkdtempSync, readFileSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { globSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { homeOf } from '../src/postgres/embedded-place.ts'
 import { runStrongroom } from './cli/run-strongroom.ts'
-import { leaveServersBelow } from './leftovers.ts'
+import { temporaryDirectory } from './leftovers.ts'
 import type { Sources } from './traces.ts'
 import { mark, markOf, tracesIn } from './traces.ts'
 
@@ -50,13 +49,10 @@ function filesIn(directory: string, except: readonly string[] = []): Sources {
 }
 
 t.test('neither what a process prints nor a file of its database or its own holds a value', async (t) => {
-  const parent = mkdtempSync(join(tmpdir(), 'strongroom-canary-'))
+  const parent = temporaryDirectory(t)
   const dataDirectory = join(parent, 'data')
   const service = await startProcess(dataDirectory)
-  t.teardown(async () => {
-    await service.stop()
-    await leaveServersBelow(parent)
-  })
+  t.teardown(() => service.stop())
   const kept = mark('a value')
   const refused = mark('what is refused')
   const adminToken = readFileSync(join(dataDirectory, 'admin.token'), 'utf8').trim()

@@ -1,13 +1,16 @@
 import { createHash } from 'node:crypto'
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { realpathSync, rmSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
+import type { Test } from 'tap'
 import { shutDown } from '../src/postgres/embedded-cluster.ts'
 import { homeOf } from '../src/postgres/embedded-place.ts'
 import { removeEmbeddedServer } from '../src/postgres/embedded-server.ts'
+import { EmbeddedServerError } from '../src/postgres/process-lock.ts'
 
-// What a test leaves is deleted when all have ended, and not after each: a file system such as ext4 without a journal
-// goes past every file that was deleted in the last minutes for every one that is made, and a database is a thousand files.
+// Clusters and databases are deleted when all tests have ended, and not after each: a file system such as ext4 without a
+// journal goes past every file that was deleted in the last minutes for each that is made, and a database is a thousand.
 
 /** Where the tests' PostgreSQL lives; `test/after.ts` removes it. */
 export function testDataDirectory(): string {
@@ -20,27 +23,38 @@ export function testDataDirectory(): string {
 
 const list = (): string => join(testDataDirectory(), 'leftovers')
 
-/** Stops the embedded server of a data directory, if there is one, and has all of it removed at the end. */
-export async function leaveServer(dataDirectory: string): Promise<void> {
-  await shutDown(homeOf(dataDirectory))
+/**
+ * A directory of the test's own, which may become a data directory or hold some directly below it: their embedded servers
+ * are stopped after the test, and all of it is removed at the end, whatever became of the test.
+ */
+export function temporaryDirectory(t: Test): string {
+  const parent = realpathSync(mkdtempSync(join(tmpdir(), 'strongroom-test-')))
   mkdirSync(testDataDirectory(), { recursive: true, mode: 0o700 })
-  appendFileSync(list(), `${dataDirectory}\n`)
+  appendFileSync(list(), `${parent}\n`)
+  t.teardown(async () => {
+    for (const directory of dataDirectoriesIn(parent)) await shutDown(homeOf(directory))
+  })
+  return parent
 }
 
-/** The same of every directory directly below `parent`, which is removed with them. */
-export async function leaveServersBelow(parent: string): Promise<void> {
-  for (const entry of readdirSync(parent, { withFileTypes: true })) {
-    if (entry.isDirectory()) await leaveServer(join(parent, entry.name))
+/** Removes all that was left. @returns the directories that another process still uses */
+export async function removeLeftovers(): Promise<string[]> {
+  const used: string[] = []
+  const parents = existsSync(list()) ? readFileSync(list(), 'utf8').split('\n').filter(Boolean) : []
+  for (const parent of parents) {
+    try {
+      for (const directory of dataDirectoriesIn(parent)) await removeEmbeddedServer(directory)
+      rmSync(parent, { recursive: true, force: true })
+    } catch (error) {
+      if (!(error instanceof EmbeddedServerError)) throw error
+      used.push(parent)
+    }
   }
-  await leaveServer(parent)
+  return used
 }
 
-/** Removes all that was left. */
-export async function removeLeftovers(): Promise<void> {
-  if (!existsSync(list())) return
-  for (const dataDirectory of readFileSync(list(), 'utf8').split('\n').filter(Boolean)) {
-    await removeEmbeddedServer(dataDirectory)
-    rmSync(dataDirectory, { recursive: true, force: true })
-  }
-  rmSync(list())
+function dataDirectoriesIn(parent: string): string[] {
+  const below = existsSync(parent) ? readdirSync(parent, { withFileTypes: true }) : []
+  const directories = below.filter((entry) => entry.isDirectory()).map(({ name }) => join(parent, name))
+  return [...directories, parent]
 }

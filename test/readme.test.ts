@@ -1,24 +1,22 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { leaveServersBelow } from './leftovers.ts'
+import { temporaryDirectory } from './leftovers.ts'
 
 const root = join(import.meta.dirname, '..')
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
 
 t.test('the guide in the README works as it is written', async (t) => {
-  const parent = mkdtempSync(join(tmpdir(), 'strongroom-readme-'))
+  const parent = temporaryDirectory(t)
   const dataDirectory = join(parent, 'data')
   const service = await startService(dataDirectory)
   const { serviceUrl, adminUrl } = service
   t.teardown(async () => {
     const code = await service.stop()
     if (code !== 0) throw new Error(`The service ended with ${code}`)
-    await leaveServersBelow(parent)
   })
   const script = guide()
     .replaceAll('http://127.0.0.1:7400', serviceUrl)

@@ -8,16 +8,14 @@ import { startEmbeddedServer } from '../src/postgres/embedded-server.ts'
 import { setUpEmbedded } from '../src/postgres/embedded-setup.ts'
 import { upgradeDatabase } from '../src/postgres/upgrade.ts'
 import type { TestGround } from './ground.ts'
-import { leaveServer } from './leftovers.ts'
+import { temporaryDirectory } from './leftovers.ts'
 
 /**
  * Starts another cluster with the schema, under the keys of the first; it is stopped after the test. Its database has the
  * same number as the first one's, as it is with two clusters that were set up in the same way.
  */
 export async function secondCluster(t: Test, first: TestGround): Promise<TestGround> {
-  const dataDirectory = mkdtempSync(join(tmpdir(), 'strongroom-second-'))
-  t.teardown(() => leaveServer(dataDirectory))
-  const server = await startEmbeddedServer({ dataDirectory })
+  const server = await startEmbeddedServer({ dataDirectory: temporaryDirectory(t) })
   const { ownerUrl, serviceUrl } = await setUpEmbedded(server)
   const name = new URL(serviceUrl.reveal()).pathname.slice(1)
   const [{ oid }] = (await first.sql('select oid from pg_database where datname = current_database()')) as [

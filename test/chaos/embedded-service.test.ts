@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { homeOf } from '../../src/postgres/embedded-place.ts'
 import { startOf } from '../../src/postgres/embedded-process.ts'
+import { temporaryDirectory } from '../leftovers.ts'
 import { times } from '../repeat.ts'
 import { makeWorker, must } from './client-load.ts'
 import type { ServiceProcess } from './service-process.ts'
@@ -13,7 +14,6 @@ import {
   processesNaming,
   refusedStart,
   startService,
-  temporaryDirectory,
   until,
 } from './service-process.ts'
 

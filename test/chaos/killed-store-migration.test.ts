@@ -5,11 +5,12 @@ import t from 'tap'
 import { fill, valueOf } from '../bench/fill.ts'
 import { runStrongroom } from '../cli/run-strongroom.ts'
 import { freshGround } from '../ground.ts'
+import { temporaryDirectory } from '../leftovers.ts'
 import { startVaultServer } from '../providers/hashicorp-vault-server.ts'
 import { long, times } from '../repeat.ts'
 import { checkTold, ClientLoad, makeWorker, must } from './client-load.ts'
 import type { ServiceProcess } from './service-process.ts'
-import { initAdministrator, onGround, startService, temporaryDirectory, until } from './service-process.ts'
+import { initAdministrator, onGround, startService, until } from './service-process.ts'
 
 const COPIES = long ? 400 : 200
 const BYTES = 300

@@ -10,17 +10,11 @@ import { startEmbeddedServer } from '../../src/postgres/embedded-server.ts'
 import { setUpEmbedded } from '../../src/postgres/embedded-setup.ts'
 import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
 import type { TestGround } from '../ground.ts'
+import { temporaryDirectory } from '../leftovers.ts'
 import { times } from '../repeat.ts'
 import { call, checkTold, ClientLoad, makeWorker } from './client-load.ts'
 import type { ServiceProcess } from './service-process.ts'
-import {
-  databaseProcesses,
-  initAdministrator,
-  onGround,
-  startService,
-  temporaryDirectory,
-  until,
-} from './service-process.ts'
+import { databaseProcesses, initAdministrator, onGround, startService, until } from './service-process.ts'
 
 const DEADLINE_MS = 1000
 const SLACK_MS = 300

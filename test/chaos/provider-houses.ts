@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { temporaryDirectory } from '../leftovers.ts'
 import { NO_LOGIN } from '../providers/aws-stores.ts'
 import { startAwsServer } from '../providers/aws-secrets-manager-server.ts'
 import { AzureKeyVaultServer } from '../providers/azure-key-vault-server.ts'
@@ -8,7 +9,6 @@ import { startGcpServer } from '../providers/gcp-secret-manager-server.ts'
 import { startVaultServer } from '../providers/hashicorp-vault-server.ts'
 import { openKubernetesServer } from '../providers/kubernetes-server.ts'
 import type { ProviderServer, ServedCall } from '../providers/provider-server.ts'
-import { temporaryDirectory } from './service-process.ts'
 
 /** Every kind of store that has a loopback server, by the name that the tests give the store. */
 const SERVERS: Record<string, () => Promise<ProviderServer>> = {

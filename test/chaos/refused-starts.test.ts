@@ -6,8 +6,9 @@ import type { Test } from 'tap'
 import t from 'tap'
 import { FernetKey } from '../../src/core/fernet.ts'
 import { freshGround } from '../ground.ts'
+import { temporaryDirectory } from '../leftovers.ts'
 import { long } from '../repeat.ts'
-import { onGround, refusedStart, startService, temporaryDirectory } from './service-process.ts'
+import { onGround, refusedStart, startService } from './service-process.ts'
 
 const ground = await freshGround(t)
 const env = onGround(ground)

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import t from 'tap'
+import { temporaryDirectory } from '../leftovers.ts'
 import { call, ClientLoad, makeWorker, must } from './client-load.ts'
-import { onGround, startService, temporaryDirectory, until } from './service-process.ts'
+import { onGround, startService, until } from './service-process.ts'
 import { countUnder, ended, lease, rotate, twoKeyHouse, type Key } from './two-key-house.ts'
 
 /** A directory as Kubernetes mounts a secret: `keys` leads to `..data/keys`, and the link `..data` is swapped. */

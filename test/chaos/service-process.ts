@@ -1,13 +1,11 @@
 import type { ChildProcess } from 'node:child_process'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import type { TestGround } from '../ground.ts'
-import { leaveServersBelow } from '../leftovers.ts'
 import { COMPILED, runStrongroom } from '../cli/run-strongroom.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -88,13 +86,6 @@ export function onGround(ground: TestGround, more: Environment = {}): Environmen
     STRONGROOM_KEYS: ground.keys.map((key) => key.reveal()).join(','),
     ...more,
   }
-}
-
-/** A directory of the test's own. The embedded server in any directory directly below is stopped with it. */
-export function temporaryDirectory(t: Test): string {
-  const directory = mkdtempSync(join(tmpdir(), 'strongroom-chaos-'))
-  t.teardown(() => leaveServersBelow(directory))
-  return directory
 }
 
 /** Makes an administrator by the command line, and answers his token. */

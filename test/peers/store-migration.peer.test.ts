@@ -3,15 +3,10 @@ import { join } from 'node:path'
 import t from 'tap'
 import { fill, valueOf } from '../bench/fill.ts'
 import { ClientLoad, makeWorker, must } from '../chaos/client-load.ts'
-import {
-  initAdministrator,
-  onGround,
-  startService,
-  temporaryDirectory,
-  until,
-} from '../chaos/service-process.ts'
+import { initAdministrator, onGround, startService, until } from '../chaos/service-process.ts'
 import { runStrongroom } from '../cli/run-strongroom.ts'
 import { freshGround } from '../ground.ts'
+import { temporaryDirectory } from '../leftovers.ts'
 import { startMoto } from './moto.ts'
 import { startOpenBao } from './openbao.ts'
 

@@ -1,8 +1,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdtempSync, readFileSync, readdirSync, realpathSync } from 'node:fs'
+import { chownSync, existsSync, readFileSync, readdirSync, realpathSync } from 'node:fs'
 import { renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
@@ -10,13 +9,13 @@ import t from 'tap'
 import { findPostmaster } from '../../src/postgres/embedded-process.ts'
 import { homeOf } from '../../src/postgres/embedded-place.ts'
 import { removeEmbeddedServer, startEmbeddedServer } from '../../src/postgres/embedded-server.ts'
-import { leaveServer } from '../leftovers.ts'
+import { temporaryDirectory } from '../leftovers.ts'
 
 const onlyLinux = process.platform === 'linux' ? false : '/proc is only on Linux'
 const tree = realpathSync(join(import.meta.dirname, '..', '..'))
 
 t.test('a server that was started answers queries and lets nobody else in', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   const server = await startEmbeddedServer({ dataDirectory })
   t.equal(server.adopted, false)
   t.same(await query(server.superuserUrl, 'select 40 + 2 as n'), [{ n: 42 }])
@@ -35,7 +34,7 @@ t.test('a server that was started answers queries and lets nobody else in', asyn
 })
 
 t.test('the server has no TCP port and nothing of our environment', { skip: onlyLinux }, async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   process.env['STRONGROOM_KEYS'] = 'marked-for-the-test'
   t.teardown(() => delete process.env['STRONGROOM_KEYS'])
   await startEmbeddedServer({ dataDirectory })
@@ -60,7 +59,7 @@ t.test('the server has no TCP port and nothing of our environment', { skip: only
 })
 
 t.test('what was written before a stop is there after the next start', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   const first = await startEmbeddedServer({ dataDirectory })
   await query(first.superuserUrl, 'create table kept (n int)')
   await first.stop()
@@ -70,7 +69,7 @@ t.test('what was written before a stop is there after the next start', async (t)
 })
 
 t.test('the server of a killed Node is found again, and stopped by the one that found it', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   const child = startChild(dataDirectory)
   await once(child.stdout!, 'data')
   const pid = postmasterOf(dataDirectory)
@@ -86,7 +85,7 @@ t.test('the server of a killed Node is found again, and stopped by the one that 
 })
 
 t.test('a server that another living process uses is neither stopped nor removed', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   const child = startChild(dataDirectory)
   await once(child.stdout!, 'data')
   const server = await startEmbeddedServer({ dataDirectory })
@@ -99,7 +98,7 @@ t.test('a server that another living process uses is neither stopped nor removed
 })
 
 t.test('a stale postmaster.pid does not block a start, even when its number lives on', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   const first = await startEmbeddedServer({ dataDirectory })
   const home = homeOf(dataDirectory)
   const lines = readFileSync(join(home.cluster, 'postmaster.pid'), 'utf8').split('\n')
@@ -118,7 +117,7 @@ t.test('a stale postmaster.pid does not block a start, even when its number live
 })
 
 t.test('a crashed server is started again with its data', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   const first = await startEmbeddedServer({ dataDirectory })
   await query(first.superuserUrl, 'create table kept (n int)')
   process.kill(postmasterOf(dataDirectory)!, 'SIGKILL')
@@ -130,7 +129,7 @@ t.test('a crashed server is started again with its data', async (t) => {
 t.test(
   'a cluster whose making was killed is made anew, and a whole one that vanished is reported',
   async (t) => {
-    const dataDirectory = freshDirectory(t)
+    const dataDirectory = temporaryDirectory(t)
     const home = homeOf(dataDirectory)
     const names = () => (existsSync(home.directory) ? readdirSync(home.directory) : [])
     const making = () => names().some((name) => name.startsWith('making-'))
@@ -150,7 +149,7 @@ t.test(
 )
 
 t.test('a cluster whose database.json is gone is set aside, not used and not deleted', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   await startEmbeddedServer({ dataDirectory })
   rmSync(join(dataDirectory, 'database.json'))
   const said: string[] = []
@@ -161,7 +160,7 @@ t.test('a cluster whose database.json is gone is set aside, not used and not del
 })
 
 t.test('two starts at once make one server, which the last of them stops', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   // A lock whose holder has ended must not keep them waiting.
   writeFileSync(join(dataDirectory, 'database.lock'), JSON.stringify({ pid: 999_999_999, startedAt: '1' }))
   const child = startChild(dataDirectory)
@@ -181,7 +180,7 @@ t.test('two starts at once make one server, which the last of them stops', async
 })
 
 t.test('no value of a failing statement comes into the log', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   const server = await startEmbeddedServer({ dataDirectory })
   await query(server.superuserUrl, 'create table once (value text primary key)')
   await query(server.superuserUrl, 'insert into once values ($1)', ['marked-value'])
@@ -197,7 +196,7 @@ t.test('no value of a failing statement comes into the log', async (t) => {
 })
 
 t.test('removing leaves nothing but the data directory', async (t) => {
-  const dataDirectory = freshDirectory(t)
+  const dataDirectory = temporaryDirectory(t)
   const server = await startEmbeddedServer({ dataDirectory })
   await removeEmbeddedServer(dataDirectory)
   t.equal(postmasterOf(dataDirectory), undefined)
@@ -220,12 +219,6 @@ function startChild(dataDirectory: string): ChildProcess {
     cwd: tree,
     stdio: ['pipe', 'pipe', 'inherit'],
   })
-}
-
-function freshDirectory(t: { teardown(end: () => Promise<void>): void }): string {
-  const dataDirectory = realpathSync(mkdtempSync(join(tmpdir(), 'strongroom-test-')))
-  t.teardown(() => leaveServer(dataDirectory))
-  return dataDirectory
 }
 
 function postmasterOf(dataDirectory: string): number | undefined {
