@@ -87,7 +87,7 @@ const TUNING: VaultTuning = {
   stores: [],
 }
 
-const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off', 'jit=off']
+const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
 
 /** One process's services, without HTTP. */
 export type Vault = Awaited<ReturnType<typeof openVault>>

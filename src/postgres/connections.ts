@@ -10,7 +10,7 @@ export interface ConnectionOptions {
   databaseUrl: Secret
   /** Connections at most. */
   max: number
-  /** PostgreSQL settings for these connections, such as `enable_seqscan=off`. */
+  /** More PostgreSQL settings for these connections, such as `enable_seqscan=off`. */
   settings?: readonly string[]
   /** A statement that the server still runs after this ends by itself. */
   statementTimeoutMs: number
@@ -46,12 +46,16 @@ export class ConnectionSpoiled extends Error {
   override name = 'ConnectionSpoiled'
 }
 
+// A year of partitions looks dear to a planner that knows nothing of them yet, and compiling a statement for them takes
+// longer than any deadline.
+const SETTINGS = ['jit=off']
+
 /** A pool whose every use ends by a deadline: what is not answered by then is cut off and its connection closed. */
 export class Connections {
   readonly #pool: pg.Pool
 
   constructor(options: ConnectionOptions) {
-    const settings = (options.settings ?? []).map((setting) => `-c ${setting}`).join(' ')
+    const settings = [...SETTINGS, ...(options.settings ?? [])].map((setting) => `-c ${setting}`).join(' ')
     this.#pool = new pg.Pool({
       connectionString: options.databaseUrl.reveal(),
       max: options.max,
@@ -63,7 +67,7 @@ export class Connections {
       application_name: 'strongroom',
       keepAlive: true,
       types,
-      ...(settings && { options: settings }),
+      options: settings,
     })
     this.#pool.on('error', options.onError)
     // While somebody uses it, his query fails; without a listener the same error would end the process.

@@ -10,7 +10,6 @@ export const LEASE_SETTINGS = [
   'enable_hashjoin=off',
   'enable_mergejoin=off',
   'enable_memoize=off',
-  'jit=off',
   'plan_cache_mode=force_generic_plan',
 ]
 
