@@ -55,9 +55,11 @@ export class Connections {
   readonly #pool: pg.Pool
 
   constructor(options: ConnectionOptions) {
-    const settings = [...SETTINGS, ...(options.settings ?? [])].map((setting) => `-c ${setting}`).join(' ')
     this.#pool = new pg.Pool({
-      connectionString: options.databaseUrl.reveal(),
+      connectionString: withSettings(options.databaseUrl.reveal(), [
+        ...SETTINGS,
+        ...(options.settings ?? []),
+      ]),
       max: options.max,
       idleTimeoutMillis: 0,
       connectionTimeoutMillis: 10_000,
@@ -67,7 +69,6 @@ export class Connections {
       application_name: 'strongroom',
       keepAlive: true,
       types,
-      options: settings,
     })
     this.#pool.on('error', options.onError)
     // While somebody uses it, his query fails; without a listener the same error would end the process.
@@ -116,6 +117,15 @@ export class Connections {
       throw error instanceof VaultError ? error : unavailable(error)
     }
   }
+}
+
+// The driver takes the URL's `options` in place of all others, and some providers name a database by them: ours come after.
+function withSettings(databaseUrl: string, settings: readonly string[]): string {
+  const [place, query] = databaseUrl.replace(/#.*/s, '').split(/\?(.*)/s)
+  const parameters = new URLSearchParams(query)
+  const options = [...parameters.getAll('options'), ...settings.map((setting) => `-c ${setting}`)]
+  parameters.set('options', options.join(' '))
+  return `${place}?${parameters}`
 }
 
 /** What `work` answers, or `unavailable` at the deadline, after `onLate`. */

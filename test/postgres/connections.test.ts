@@ -1,8 +1,21 @@
 import t from 'tap'
+import type { Test } from 'tap'
+import { Secret } from '../../src/core/secret.ts'
 import { Connections } from '../../src/postgres/connections.ts'
 import { freshGround } from '../ground.ts'
 
 const ground = await freshGround(t)
+
+/** What the server says of some of its settings, on a connection that asks for `settings`. */
+async function told(t: Test, databaseUrl: Secret, settings: string[], names: string[]) {
+  const options = { databaseUrl, max: 1, settings, statementTimeoutMs: 5000, onError: () => {} }
+  const connections = new Connections(options)
+  t.teardown(() => connections.close())
+  const { rows } = await connections.run(performance.now() + 5000, (client) =>
+    client.query('select name, setting from pg_settings where name = any ($1)', [names]),
+  )
+  return Object.fromEntries(rows.map(({ name, setting }) => [name, setting]))
+}
 
 t.test(
   'no statement is compiled, whatever the database would do: it takes longer than a deadline',
@@ -10,20 +23,19 @@ t.test(
     // As PostgreSQL comes, and at a price that every statement reaches.
     await ground.sql(`alter database ${ground.name} set jit = on`)
     await ground.sql(`alter database ${ground.name} set jit_above_cost = 0`)
-    for (const settings of [[], ['enable_seqscan=off']]) {
-      const { databaseUrl } = ground
-      const connections = new Connections({
-        databaseUrl,
-        max: 1,
-        settings,
-        statementTimeoutMs: 5000,
-        onError: () => {},
+    for (const settings of [[], ['enable_seqscan=off']])
+      t.match(await told(t, ground.databaseUrl, settings, ['jit', 'jit_above_cost']), {
+        jit: 'off',
+        jit_above_cost: '0',
       })
-      t.teardown(() => connections.close())
-      const { rows } = await connections.run(performance.now() + 5000, (client) =>
-        client.query(`select current_setting('jit') as jit, current_setting('jit_above_cost') as above`),
-      )
-      t.strictSame(rows, [{ jit: 'off', above: '0' }])
-    }
   },
 )
+
+t.test('what the database URL asks for holds beside what the service asks for', async (t) => {
+  const url = new Secret(`${ground.databaseUrl.reveal()}&options=-c%20geqo=off%20-c%20jit=on`)
+  t.strictSame(await told(t, url, ['enable_seqscan=off'], ['geqo', 'jit', 'enable_seqscan']), {
+    geqo: 'off',
+    jit: 'off',
+    enable_seqscan: 'off',
+  })
+})
