@@ -33,6 +33,7 @@ import { Values } from '../src/core/values.ts'
 import { Workspaces } from '../src/core/workspaces.ts'
 import { Connections } from '../src/postgres/connections.ts'
 import { registerProcess } from '../src/postgres/key-register.ts'
+import { LEASE_SETTINGS } from '../src/postgres/lease-sql.ts'
 import { PostgresLedger } from '../src/postgres/ledger.ts'
 import { checkDatabase } from '../src/postgres/start-checks.ts'
 import { Writers } from '../src/postgres/writers.ts'
@@ -87,8 +88,6 @@ const TUNING: VaultTuning = {
   stores: [],
 }
 
-const BY_INDEX = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
-
 /** One process's services, without HTTP. */
 export type Vault = Awaited<ReturnType<typeof openVault>>
 
@@ -119,7 +118,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
   const readers = connect(4)
   const upkeep = connect(2)
   const writers = new Writers(connect(4), v7)
-  const leaseWriters = new Writers(connect(tuning.lanes, BY_INDEX, tuning.leaseUrl), v7)
+  const leaseWriters = new Writers(connect(tuning.lanes, LEASE_SETTINGS, tuning.leaseUrl), v7)
   t.teardown(() => Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close())))
 
   await checkDatabase(upkeep, true)
