@@ -94,7 +94,8 @@ for (const { name, strike, mend } of FAULTS) {
         t.comment(`not ready after ${Math.round(performance.now() - struckAt)} ms`)
         await sleep(Math.max(0, struckAt + DEADLINE_MS + SLACK_MS - performance.now()))
         const [down, told] = [load.told.answers.length, load.told.leases.length + load.told.writes.length]
-        await sleep(800)
+        // Long enough for every client to be answered once, however late.
+        await sleep(DEADLINE_MS + SLACK_MS)
         const during = load.told.answers.slice(down)
         t.equal(load.told.leases.length + load.told.writes.length, told, 'nothing is granted meanwhile')
         await mend(processes)
