@@ -1,24 +1,13 @@
-import { randomFillSync } from 'node:crypto'
 import { v7 } from 'uuid'
+import { randomDraws } from './core/random.ts'
 
-const BYTES = 16
-const pool = Buffer.alloc(BYTES * 256)
-let used = pool.length
+const draw = randomDraws(16)
 let msecs = 0
 let seq = 0
 
-/**
- * A UUID v7, above every other that this process has made.
- *
- * Its random bits are drawn for many at once: asking for each alone would cost more than all else of it.
- */
+/** A UUID v7, above every other that this process has made. */
 export function newId(): string {
-  if (used === pool.length) {
-    randomFillSync(pool)
-    used = 0
-  }
-  const random = pool.subarray(used, used + BYTES)
-  used += BYTES
+  const random = draw()
   const now = Date.now()
   if (now > msecs) {
     msecs = now

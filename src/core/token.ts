@@ -45,7 +45,8 @@ export function parseToken(text: string): ParsedToken | undefined {
 }
 
 function digestOf(signed: string): Buffer {
-  return hash('sha256', signed, 'buffer')
+  // By way of a string, since a buffer that OpenSSL's answer is put into costs more than one from Node's pool.
+  return Buffer.from(hash('sha256', signed, 'binary'), 'binary')
 }
 
 // The digest's first six bytes, as far as six digits hold them: whoever has the text can make it anyway.

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { inspect } from 'node:util'
-import { createHmac } from 'node:crypto'
+import { createCipheriv, createHmac } from 'node:crypto'
 import fc from 'fast-check'
 import t from 'tap'
 import { FernetError, FernetKey } from '../../src/core/fernet.ts'
@@ -116,6 +116,35 @@ t.test('the npm package fernet opens what we seal, and we open what it seals', a
     ),
     { numRuns: 60 },
   )
+})
+
+t.test('a signed token opens only if its last block ends as PKCS #7 pads', async (t) => {
+  const raw = Buffer.alloc(32, 7)
+  const key = FernetKey.parse(tokenText(raw))
+  const signed = (content: Buffer): string => {
+    const iv = Buffer.alloc(16)
+    const cipher = createCipheriv('aes-128-cbc', raw.subarray(16), iv)
+    const head = Buffer.concat([Buffer.from([0x80]), Buffer.alloc(8), iv])
+    const token = Buffer.concat([head, cipher.setAutoPadding(false).update(content)])
+    const signature = createHmac('sha256', raw.subarray(0, 16)).update(token).digest()
+    return tokenText(Buffer.concat([token, signature]))
+  }
+  const ending = (...bytes: number[]) =>
+    Buffer.concat([Buffer.alloc(32 - bytes.length, 'a'), Buffer.from(bytes)])
+  for (const right of [
+    ending(1),
+    ending(2, 2),
+    Buffer.concat([Buffer.alloc(16, 'a'), Buffer.alloc(16, 16)]),
+  ]) {
+    t.equal(key.open(signed(right)).toString(), 'a'.repeat(32 - right.at(-1)!))
+  }
+  const wrong = [ending(0), ending(1, 2), ending(2, 3, 3), Buffer.alloc(32, 17), Buffer.alloc(32, 255)]
+  for (const bytes of wrong) {
+    t.equal(
+      faultOf(() => key.open(signed(bytes))),
+      'bad_padding',
+    )
+  }
 })
 
 t.test('a token with any one bit flipped does not open', async (t) => {
