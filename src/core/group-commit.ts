@@ -34,9 +34,12 @@ interface Waiting<Ask, Answer> {
 
 /** A statement that takes longer no longer holds back the next. */
 const SLOW_MS = 25
+/** So many asks go in one statement even if nobody else asks meanwhile: a statement costs as much as ten asks in it. */
+const UNDIVIDED = 32
 
 /**
- * Group commit: whoever arrives while a statement is in flight waits, and the next statement takes them all.
+ * Group commit: whoever arrives while a statement is in flight waits, and the next statement takes them all; where they are
+ * many, half of all who ask.
  *
  * While no statement is in flight, nobody waits for a timer: what has arrived in this turn of the event loop goes at
  * once.
@@ -44,15 +47,15 @@ const SLOW_MS = 25
 export class GroupCommit<Ask, Answer> {
   readonly #options: GroupCommitOptions<Ask, Answer>
   #line: Waiting<Ask, Answer>[] = []
-  #lanesFree: number
+  /** Asks in statements that are in flight or whose answer is just being taken. */
+  #underWay = 0
   #scheduled = false
-  #startedSize = 0
-  #startedAt = 0
+  /** Statements, each with when it was sent, on the clock of `performance.now()`. */
+  readonly #inFlight = new Set<{ readonly sentMs: number }>()
   #slow: NodeJS.Timeout | undefined
 
   constructor(options: GroupCommitOptions<Ask, Answer>) {
     this.#options = options
-    this.#lanesFree = options.lanes
   }
 
   /** Asks that wait for a statement. */
@@ -73,8 +76,12 @@ export class GroupCommit<Ask, Answer> {
     })
   }
 
+  get #lanesAreTaken(): boolean {
+    return this.#inFlight.size >= this.#options.lanes
+  }
+
   #schedule(): void {
-    if (this.#scheduled || this.#lanesFree === 0) return
+    if (this.#scheduled || this.#lanesAreTaken) return
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
@@ -83,36 +90,46 @@ export class GroupCommit<Ask, Answer> {
   }
 
   // A few who came first must not take a lane for themselves while many are about to follow: another statement goes out
-  // beside one in flight only when at least half as many wait for it, or when that one has become slow.
+  // beside one in flight only when it is full, or when each that is in flight has become slow.
   #worthwhile(now: number): boolean {
-    const alone = this.#lanesFree === this.#options.lanes
-    if (alone || this.#line.length * 2 >= this.#startedSize || now - this.#startedAt > SLOW_MS) return true
+    const newestMs = Math.max(...[...this.#inFlight].map(({ sentMs }) => sentMs))
+    const wait = newestMs + SLOW_MS - now
+    if (wait < 0 || this.#line.length >= this.#options.batchMax) return true
     this.#slow ??= setTimeout(() => {
       this.#slow = undefined
       this.#schedule()
-    }, SLOW_MS)
+    }, wait)
     return false
   }
 
+  // Half of all who ask: while they are judged, Node answers the other half and reads what those ask for next. All at once
+  // would have Node and the database wait for each other in turn.
+  #share(): number {
+    const half = Math.ceil((this.#line.length + this.#underWay) / 2)
+    return Math.min(this.#options.batchMax, Math.max(UNDIVIDED, half))
+  }
+
   #start(): void {
-    if (this.#lanesFree === 0) return
+    if (this.#lanesAreTaken) return
     const now = performance.now()
     if (!this.#worthwhile(now)) return
     const batch: Waiting<Ask, Answer>[] = []
+    const share = this.#share()
     let taken = 0
-    while (taken < this.#line.length && batch.length < this.#options.batchMax) {
+    while (taken < this.#line.length && batch.length < share) {
       const next = this.#line[taken++]!
       if (this.#options.deadlineOf(next.ask) <= now) next.reject(deadlinePassed())
       else batch.push(next)
     }
     this.#line = this.#line.slice(taken)
     if (batch.length === 0) return
-    this.#lanesFree--
-    this.#startedSize = batch.length
-    this.#startedAt = now
+    this.#underWay += batch.length
+    const statement = { sentMs: now }
+    this.#inFlight.add(statement)
     void this.#run(batch, () => {
-      this.#lanesFree++
+      this.#inFlight.delete(statement)
       if (this.#line.length > 0) this.#start()
+      this.#underWay -= batch.length
     })
     if (this.#line.length > 0) this.#schedule()
   }

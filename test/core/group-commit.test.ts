@@ -32,6 +32,10 @@ function byHand(options: Partial<GroupCommitOptions<number, string>> = {}) {
   return { commits, statements, unknown, late, submit }
 }
 
+const asksOf = (statements: readonly Statement[]) => statements.map(({ asks }) => asks)
+const sizesOf = (statements: readonly Statement[]) => statements.map(({ asks }) => asks.length)
+/** Until a statement that is in flight counts as slow. */
+const slow = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 60))
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
 const values = (settled: PromiseSettledResult<string>[]) =>
   settled.map((one) => (one.status === 'fulfilled' ? one.value : (one.reason.code ?? one.reason.message)))
@@ -40,48 +44,81 @@ t.test('a free lane takes what arrived in this turn, without a timer', async (t)
   const { statements, submit } = byHand()
   void submit(1, 2, 3)
   await turn()
-  t.strictSame(
-    statements.map((one) => one.asks),
-    [[1, 2, 3]],
-  )
+  t.strictSame(asksOf(statements), [[1, 2, 3]])
+})
+
+t.test('who arrives while a statement is in flight goes with the next one, in order', async (t) => {
+  const { statements, submit, commits } = byHand()
+  const answers = [submit(1)]
+  await turn()
+  for (const ask of [2, 3, 4]) {
+    answers.push(submit(ask))
+    await turn()
+  }
+  t.equal(statements.length, 1, 'no lane is taken for a few while one is about to be free')
+  t.equal(commits.waiting, 3)
+  statements[0]!.answer()
+  await turn()
+  t.strictSame(statements[1]!.asks, [2, 3, 4])
+  statements[1]!.answer()
+  const settled = (await Promise.all(answers)).flatMap(values)
+  t.strictSame(settled, ['did 1', 'did 2', 'did 3', 'did 4'])
 })
 
 t.test(
-  'who arrives while every lane is busy goes with the next statement, all together and in order',
+  'beside a statement that has become slow another goes, and no third where there are two lanes',
   async (t) => {
-    const { statements, submit, commits } = byHand()
-    const answers = [submit(1), turn().then(() => submit(2))]
+    const { statements, submit } = byHand()
+    void submit(1)
     await turn()
+    void submit(2)
+    await slow()
+    t.strictSame(asksOf(statements), [[1], [2]])
+    void submit(3)
+    await slow()
+    t.equal(statements.length, 2)
+    statements[1]!.answer()
     await turn()
-    t.equal(statements.length, 2, 'two lanes work at once')
-    for (const ask of [3, 4, 5]) {
-      answers.push(submit(ask))
-      await turn()
-    }
-    t.equal(statements.length, 2, 'and no third')
-    t.equal(commits.waiting, 3)
-    statements[0]!.answer()
-    await turn()
-    t.strictSame(statements[2]!.asks, [3, 4, 5])
-    for (const statement of statements.slice(1)) statement.answer()
-    const settled = (await Promise.all(answers)).flatMap(values)
-    t.strictSame(settled, ['did 1', 'did 2', 'did 3', 'did 4', 'did 5'])
+    t.strictSame(asksOf(statements), [[1], [2], [3]], 'and nobody waits because of one that hangs')
   },
 )
 
-t.test('a statement takes no more than the largest batch, and the other lane the rest', async (t) => {
+t.test(
+  'many who ask at once are divided, so that one half is judged while the other is answered',
+  async (t) => {
+    const { statements, submit, commits } = byHand({ batchMax: 100 })
+    void submit(...Array.from({ length: 80 }, (_, ask) => ask))
+    await turn()
+    t.strictSame([sizesOf(statements), commits.waiting], [[40], 40])
+    statements[0]!.answer()
+    await turn()
+    t.strictSame([sizesOf(statements), commits.waiting], [[40, 40], 0], 'those just answered still count')
+    void submit(...Array.from({ length: 40 }, (_, ask) => ask))
+    await turn()
+    statements[1]!.answer()
+    await turn()
+    t.strictSame(sizesOf(statements), [40, 40, 40])
+  },
+)
+
+t.test('a few dozen are not divided', async (t) => {
+  const { statements, submit } = byHand()
+  void submit(...Array.from({ length: 32 }, (_, ask) => ask))
+  await turn()
+  t.strictSame(sizesOf(statements), [32])
+})
+
+t.test('a statement takes no more than the largest batch, and the other lane another full one', async (t) => {
   const { statements, submit } = byHand({ batchMax: 2 })
   void submit(1, 2, 3, 4, 5)
   await turn()
   await turn()
-  t.strictSame(
-    statements.map((one) => one.asks),
-    [
-      [1, 2],
-      [3, 4],
-    ],
-  )
+  t.strictSame(asksOf(statements), [
+    [1, 2],
+    [3, 4],
+  ])
   statements[0]!.answer()
+  statements[1]!.answer()
   await turn()
   t.strictSame(statements[2]!.asks, [5])
 })
