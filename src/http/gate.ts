@@ -6,7 +6,6 @@ import type {
   preHandlerHookHandler,
   RouteOptions,
 } from 'fastify'
-import { timingSafeEqual } from 'node:crypto'
 import { createRequire } from 'node:module'
 import type * as RateLimiters from 'rate-limiter-flexible'
 import type { Call, PresentedToken } from '../core/calls.ts'
@@ -48,8 +47,8 @@ export class Gate {
   readonly #deadlineMs: number
   readonly #limiter: RateLimiters.RateLimiterMemory | undefined
   readonly #limit: number
-  /** Tokens that were genuine when they were last asked for, by id; the judgement is the statement's all the same. */
-  readonly #genuine = new Map<string, Buffer>()
+  /** Digests of tokens that were genuine when they were last asked for; the judgement is the statement's all the same. */
+  readonly #genuine = new Set<string>()
 
   /** @param limit Credentials a second for one token; 0 for none. */
   constructor(deps: HttpDeps, limit: number) {
@@ -156,30 +155,25 @@ export class Gate {
   readonly #demandToken: Hook = (request, _reply, done) => {
     const caller = requestCallerOf(request)!
     if (!caller.token) return done(unauthenticated())
-    const { id, digest } = caller.token
-    if (this.#isGenuine(caller.token)) return done()
+    const key = caller.token.digest.toString('base64')
+    if (this.#genuine.has(key)) return done()
     this.#who(caller, caller.call.deadlineAt).then(() => {
       if (this.#genuine.size >= GENUINE_MAX) this.#genuine.clear()
-      this.#genuine.set(id, digest)
+      this.#genuine.add(key)
       done()
     }, done)
   }
 
-  #isGenuine({ id, digest }: PresentedToken): boolean {
-    const known = this.#genuine.get(id)
-    return known !== undefined && timingSafeEqual(known, digest)
-  }
-
   /** The token opens nothing any more. */
   forget(token: PresentedToken): void {
-    if (this.#isGenuine(token)) this.#genuine.delete(token.id)
+    this.#genuine.delete(token.digest.toString('base64'))
   }
 
   readonly #limitRate: preHandlerHookHandler = (request, _reply, done) => {
     const { credentials } = (request.body ?? {}) as { credentials?: unknown[] }
     const points = credentials?.length ?? 1
-    // Whoever gets here has shown a token that was genuine: nobody spends what is another's by its id.
-    this.#limiter!.consume(requestCallerOf(request)!.token!.id, points).then(
+    const key = requestCallerOf(request)!.token!.digest.toString('base64')
+    this.#limiter!.consume(key, points).then(
       () => done(),
       () => done(this.#limited()),
     )
