@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import { runInNewContext } from 'node:vm'
+import { getHeapSnapshot, setFlagsFromString } from 'node:v8'
 import t from 'tap'
 import { mintToken, parseToken } from '../../src/core/token.ts'
 
@@ -93,4 +95,26 @@ t.test('a secret of more than 256 bits is no token though its checksum is right'
   t.ok(parseToken(withChecksum(`srt_${id}_${base62(2n ** 256n - 1n)}`)))
   t.equal(parseToken(withChecksum(`srt_${id}_${base62(2n ** 256n)}`)), undefined)
   t.equal(parseToken(withChecksum(`srt_${id}_${'z'.repeat(43)}`)), undefined)
+})
+
+t.test('whoever keeps the id of a token does not keep its secret in memory with it', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const collectGarbage = runInNewContext('gc') as () => void
+  // As it comes from a socket: one text, of which the token is a part. What is looked for is kept as bytes only.
+  const shown = () => {
+    const header = Buffer.from(`Bearer ${mintToken().text.reveal()}`).toString('latin1')
+    return { header, secret: Buffer.from(header).subarray(28, 71) }
+  }
+  const [dropped, alive] = [Array.from({ length: 5 }, shown), shown()]
+  const secrets = dropped.map(({ secret }) => secret)
+  const ids = dropped.map(({ header }) => parseToken(header.slice(7))!.id)
+  dropped.length = 0
+  // What a regular expression was tried on last is kept by V8 until the next one is.
+  t.ok(/x/.test('x'))
+  collectGarbage()
+  const heap = Buffer.concat(await getHeapSnapshot().toArray())
+  t.ok(heap.includes(alive.secret), 'what is in memory is found')
+  t.ok(ids.every((id) => heap.includes(id)))
+  t.equal(secrets.filter((secret) => heap.includes(secret)).length, 0)
+  t.ok(alive.header)
 })
