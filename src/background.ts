@@ -22,7 +22,7 @@ export function repeat(
   }
 }
 
-/** Under lease load a rotation rests, so that most of the time is the leases'. */
+/** Under lease load a rotation and the sweep rest, so that most of the time is the leases'. */
 export function giveWay(granted: () => number): (busyMs: number) => number {
   let before = 0
   return (busyMs) => {

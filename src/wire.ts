@@ -154,7 +154,12 @@ export async function wire(
       told.onUndeleted?.(store, reason)
     },
   })
-  const sweep = new Sweep(ledger, externalSweep, { ...tuning, copyGraceSeconds, batch: 500 })
+  const sweep = new Sweep(ledger, externalSweep, {
+    ...tuning,
+    copyGraceSeconds,
+    batch: 500,
+    restMs: giveWay(() => leaseGrants.granted),
+  })
   const failures = new FailedAuthentications(ledger, (error) =>
     log.warn({ err: error }, 'a failed authentication could not be recorded'),
   )

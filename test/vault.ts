@@ -53,6 +53,7 @@ export interface VaultTuning {
   copyGraceSeconds: number
   leaseRetentionSeconds: number
   sweepBatch: number
+  sweepRestMs: (busyMs: number) => number
   relocationBatch: number
   relocationPointBatch: number
   relocationLanes: number
@@ -79,6 +80,7 @@ const TUNING: VaultTuning = {
   copyGraceSeconds: 60,
   leaseRetentionSeconds: 3600,
   sweepBatch: 500,
+  sweepRestMs: () => 0,
   relocationBatch: 8,
   relocationPointBatch: 500,
   relocationLanes: 4,
@@ -194,7 +196,11 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     relocationWorker,
     roles,
     sealer,
-    sweep: new Sweep(ledger, externalSweep, { ...tuning, batch: tuning.sweepBatch }),
+    sweep: new Sweep(ledger, externalSweep, {
+      ...tuning,
+      batch: tuning.sweepBatch,
+      restMs: tuning.sweepRestMs,
+    }),
     stores,
     undeleted,
     values,

@@ -3,6 +3,7 @@ import type { ExternalSweep, ExternalSwept } from './external-sweep.ts'
 import type { Ledger } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Credential, DroppedCopy, LedgerHome } from './records.ts'
+import { rest } from './rest.ts'
 
 /** What is due, and how much of it at once. */
 export interface SweepOptions {
@@ -14,6 +15,8 @@ export interface SweepOptions {
   leaseRetentionSeconds: number
   /** Rows in one transaction. */
   batch: number
+  /** Milliseconds to rest after a transaction that took `busyMs`: so that leases come first. */
+  restMs: (busyMs: number) => number
 }
 
 /** How much was swept. */
@@ -36,6 +39,8 @@ export interface SweepPreview {
 }
 
 const SHOWN_MAX = 500
+/** Who stops the sweep waits for no longer rest. */
+const REST_MS_MAX = 1_000
 
 /** The one place that deletes. Holds no cursor: it takes the next few rows until the ledger has none; it may die. */
 export class Sweep {
@@ -113,9 +118,12 @@ export class Sweep {
   async #untilNone(act: (tx: LedgerTransaction) => Promise<number>): Promise<number> {
     let total = 0
     while (!this.#stopped) {
+      const beganAt = performance.now()
       const done = await this.#step(act)
       total += done
       if (done === 0) break
+      const restMs = this.#options.restMs(performance.now() - beganAt)
+      if (restMs > 0) await rest(Math.min(restMs, REST_MS_MAX))
     }
     return total
   }

@@ -29,6 +29,18 @@ async function open(t: Test, tuned: Partial<VaultTuning> = {}) {
   return { vault, worker, create, remove, names }
 }
 
+/** Has a lease end so long ago. An id tells when its lease was issued, so an old lease has an old id. @returns the id */
+async function aged(leaseId: string, age: string): Promise<string> {
+  const [row] = await ground.sql(
+    `update leases set expires_at = now() - $2::interval,
+       id = (lpad(to_hex((extract(epoch from now() - interval '30 days') * 1000)::bigint), 12, '0')
+         || '7' || right(replace(id::text, '-', ''), 19))::uuid
+     where id = $1 returning id`,
+    [leaseId, age],
+  )
+  return row!.id
+}
+
 const copiesOf = (id: string) =>
   ground.sql(
     'select version, state, token is null as erased, key_id from copies where credential_id = $1 order by version',
@@ -137,15 +149,7 @@ t.test('a lease that ended long ago is forgotten, and none that may still be ask
   const ids: string[] = []
   for (const age of ['59 minutes', '61 minutes', '2 days']) {
     const { lease } = await vault.lease(worker, 'orders', { runId: age })
-    // An id tells when its lease was issued, so an old lease has an old id.
-    const [row] = await ground.sql(
-      `update leases set expires_at = now() - $2::interval,
-         id = (lpad(to_hex((extract(epoch from now() - interval '30 days') * 1000)::bigint), 12, '0')
-           || '7' || right(replace(id::text, '-', ''), 19))::uuid
-       where id = $1 returning id`,
-      [lease.id, age],
-    )
-    ids.push(row!.id)
+    ids.push(await aged(lease.id, age))
   }
   const { lease: active } = await vault.lease(worker, 'orders')
   t.match(await vault.sweep.run(), { leases: 2 })
@@ -154,6 +158,20 @@ t.test('a lease that ended long ago is forgotten, and none that may still be ask
     left.map((row) => row.id),
     [ids[0], active.id],
   )
+})
+
+t.test('the sweep of many leases rests after each transaction as it is told to', async (t) => {
+  const busy: number[] = []
+  const sweepRestMs = (busyMs: number): number => (busy.push(busyMs), 40)
+  const { vault, worker, create } = await open(t, { sweepBatch: 1, sweepRestMs })
+  await create('orders')
+  for (let issued = 0; issued < 3; issued++) {
+    await aged((await vault.lease(worker, 'orders')).lease.id, '2 hours')
+  }
+  const beganAt = performance.now()
+  t.match(await vault.sweep.run(), { leases: 3 })
+  t.ok(performance.now() - beganAt > 3 * 40 + Math.max(...busy))
+  t.ok(busy.length === 3 && busy.every((ms) => ms > 0))
 })
 
 t.test('a revocation is remembered for as long as a lease may hang on it', async (t) => {
