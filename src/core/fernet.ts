@@ -107,9 +107,8 @@ export class FernetKey {
    */
   seal(plaintext: Buffer | string, now: number, iv: Buffer = drawIv()): string {
     if (!Number.isSafeInteger(now) || now < 0) throw new RangeError('The time is not in whole seconds')
+    const cipher = createCipheriv('aes-128-cbc', this.#encryption, iv).setAutoPadding(false)
     const padded = withPadding(plaintext)
-    const cipher = createCipheriv('aes-128-cbc', this.#encryption, iv)
-    cipher.setAutoPadding(false)
     const content = cipher.update(padded)
     padded.fill(0)
     const signedBytes = CONTENT_AT + content.length
@@ -191,6 +190,7 @@ function withoutPadding(padded: Buffer): Buffer {
   const end = padded.length - length
   const wellPadded =
     length >= 1 && length <= BLOCK_BYTES && padded.subarray(end).every((byte) => byte === length)
-  if (!wellPadded) throw new FernetError('bad_padding')
-  return padded.subarray(0, end)
+  if (wellPadded) return padded.subarray(0, end)
+  padded.fill(0)
+  throw new FernetError('bad_padding')
 }

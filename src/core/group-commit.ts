@@ -9,6 +9,10 @@ export interface GroupCommitOptions<Ask, Answer> {
   lineMax: number
   /** Asks in one statement. */
   batchMax: number
+  /** A statement of so many asks that takes longer than this, in milliseconds, no longer holds back the next. */
+  slowMs: (asks: number) => number
+  /** Whether two asks are answered together anyway: where a statement has room, they are not divided. */
+  isSameCall?: (one: Ask, other: Ask) => boolean
   /**
    * Commits a batch and answers in its order, by the latest deadline in it.
    *
@@ -32,14 +36,12 @@ interface Waiting<Ask, Answer> {
   gone: boolean
 }
 
-/** A statement that takes longer no longer holds back the next. */
-const SLOW_MS = 25
-/** So many asks go in one statement even if nobody else asks meanwhile: a statement costs as much as ten asks in it. */
-const UNDIVIDED = 32
+/** So many asks are not divided: a statement by itself costs as much as ten asks in it. */
+const UNDIVIDED_MAX = 32
 
 /**
- * Group commit: whoever arrives while a statement is in flight waits, and the next statement takes them all; where they are
- * many, half of all who ask.
+ * Group commit: whoever arrives while a statement is in flight waits, and the next statement takes them all, or where
+ * they are many, half of all who ask.
  *
  * While no statement is in flight, nobody waits for a timer: what has arrived in this turn of the event loop goes at
  * once.
@@ -50,9 +52,9 @@ export class GroupCommit<Ask, Answer> {
   /** Asks in statements that are in flight or whose answer is just being taken. */
   #underWay = 0
   #scheduled = false
-  /** Statements, each with when it was sent, on the clock of `performance.now()`. */
-  readonly #inFlight = new Set<{ readonly sentMs: number }>()
-  #slow: NodeJS.Timeout | undefined
+  /** Statements, each with when it becomes slow, on the clock of `performance.now()`, in milliseconds. */
+  readonly #inFlight = new Set<{ readonly slowAt: number }>()
+  #untilSlow: NodeJS.Timeout | undefined
 
   constructor(options: GroupCommitOptions<Ask, Answer>) {
     this.#options = options
@@ -90,45 +92,49 @@ export class GroupCommit<Ask, Answer> {
   }
 
   // A few who came first must not take a lane for themselves while many are about to follow: another statement goes out
-  // beside one in flight only when it is full, or when each that is in flight has become slow.
+  // beside those in flight only when enough wait to fill one, or when all that are in flight have become slow. Then they
+  // wait for something themselves, and the processors have room.
   #worthwhile(now: number): boolean {
-    const newestMs = Math.max(...[...this.#inFlight].map(({ sentMs }) => sentMs))
-    const wait = newestMs + SLOW_MS - now
-    if (wait < 0 || this.#line.length >= this.#options.batchMax) return true
-    this.#slow ??= setTimeout(() => {
-      this.#slow = undefined
+    const waitMs = Math.max(...[...this.#inFlight].map(({ slowAt }) => slowAt)) - now
+    if (waitMs <= 0 || this.#line.length >= this.#options.batchMax) return true
+    this.#untilSlow ??= setTimeout(() => {
+      this.#untilSlow = undefined
       this.#schedule()
-    }, wait)
+    }, Math.ceil(waitMs))
     return false
   }
 
   // Half of all who ask: while they are judged, Node answers the other half and reads what those ask for next. All at once
   // would have Node and the database wait for each other in turn.
-  #share(): number {
+  #take(now: number): Waiting<Ask, Answer>[] {
+    const { batchMax, deadlineOf, isSameCall = () => false } = this.#options
     const half = Math.ceil((this.#line.length + this.#underWay) / 2)
-    return Math.min(this.#options.batchMax, Math.max(UNDIVIDED, half))
+    const share = Math.min(batchMax, Math.max(UNDIVIDED_MAX, half))
+    const batch: Waiting<Ask, Answer>[] = []
+    let taken = 0
+    for (const next of this.#line) {
+      const full = batch.length >= share && !isSameCall(batch.at(-1)!.ask, next.ask)
+      if (full || batch.length >= batchMax) break
+      if (deadlineOf(next.ask) <= now) next.reject(deadlinePassed())
+      else batch.push(next)
+      taken++
+    }
+    this.#line = this.#line.slice(taken)
+    return batch
   }
 
   #start(): void {
-    if (this.#lanesAreTaken) return
+    if (this.#line.length === 0 || this.#lanesAreTaken) return
     const now = performance.now()
     if (!this.#worthwhile(now)) return
-    const batch: Waiting<Ask, Answer>[] = []
-    const share = this.#share()
-    let taken = 0
-    while (taken < this.#line.length && batch.length < share) {
-      const next = this.#line[taken++]!
-      if (this.#options.deadlineOf(next.ask) <= now) next.reject(deadlinePassed())
-      else batch.push(next)
-    }
-    this.#line = this.#line.slice(taken)
+    const batch = this.#take(now)
     if (batch.length === 0) return
-    this.#underWay += batch.length
-    const statement = { sentMs: now }
+    const statement = { slowAt: now + this.#options.slowMs(batch.length) }
     this.#inFlight.add(statement)
+    this.#underWay += batch.length
     void this.#run(batch, () => {
       this.#inFlight.delete(statement)
-      if (this.#line.length > 0) this.#start()
+      this.#start()
       this.#underWay -= batch.length
     })
     if (this.#line.length > 0) this.#schedule()

@@ -3,9 +3,9 @@ import { randomFillSync } from 'node:crypto'
 const DRAWS = 256
 
 /**
- * Random bytes, always so many: they are made for many draws at once, since asking for a few costs as much.
+ * Random bytes, `bytes` at a time: they are made for many draws at once, since asking for a few costs as much.
  *
- * @returns draws bytes that are there until the next draws: who keeps them makes a copy
+ * @returns A function that draws. What it answers is a part of a pool, and overwritten some draws later: to be used at once.
  */
 export function randomDraws(bytes: number): () => Buffer {
   const pool = Buffer.alloc(bytes * DRAWS)

@@ -118,6 +118,14 @@ t.test('the npm package fernet opens what we seal, and we open what it seals', a
   )
 })
 
+t.test('no two tokens have the same IV, however many are sealed', async (t) => {
+  const { key } = FernetKey.generate()
+  const ivs = Array.from({ length: 1000 }, () =>
+    Buffer.from(key.seal('x', NOW), 'base64url').toString('hex', 9, 25),
+  )
+  t.equal(new Set(ivs).size, 1000)
+})
+
 t.test('a signed token opens only if its last block ends as PKCS #7 pads', async (t) => {
   const raw = Buffer.alloc(32, 7)
   const key = FernetKey.parse(tokenText(raw))

@@ -19,6 +19,7 @@ function byHand(options: Partial<GroupCommitOptions<number, string>> = {}) {
     lanes: 2,
     lineMax: 100,
     batchMax: 50,
+    slowMs: () => Infinity,
     deadlineOf: () => Infinity,
     onUnknown: (asks) => unknown.push(...asks),
     onLate: (ask) => late.push(ask),
@@ -34,8 +35,8 @@ function byHand(options: Partial<GroupCommitOptions<number, string>> = {}) {
 
 const asksOf = (statements: readonly Statement[]) => statements.map(({ asks }) => asks)
 const sizesOf = (statements: readonly Statement[]) => statements.map(({ asks }) => asks.length)
-/** Until a statement that is in flight counts as slow. */
-const slow = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 60))
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+const upTo = (end: number): number[] => Array.from({ length: end }, (_, ask) => ask)
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
 const values = (settled: PromiseSettledResult<string>[]) =>
   settled.map((one) => (one.status === 'fulfilled' ? one.value : (one.reason.code ?? one.reason.message)))
@@ -68,14 +69,14 @@ t.test('who arrives while a statement is in flight goes with the next one, in or
 t.test(
   'beside a statement that has become slow another goes, and no third where there are two lanes',
   async (t) => {
-    const { statements, submit } = byHand()
+    const { statements, submit } = byHand({ slowMs: (asks) => 10 + asks })
     void submit(1)
     await turn()
     void submit(2)
-    await slow()
+    await sleep(30)
     t.strictSame(asksOf(statements), [[1], [2]])
     void submit(3)
-    await slow()
+    await sleep(30)
     t.equal(statements.length, 2)
     statements[1]!.answer()
     await turn()
@@ -87,13 +88,13 @@ t.test(
   'many who ask at once are divided, so that one half is judged while the other is answered',
   async (t) => {
     const { statements, submit, commits } = byHand({ batchMax: 100 })
-    void submit(...Array.from({ length: 80 }, (_, ask) => ask))
+    void submit(...upTo(80))
     await turn()
     t.strictSame([sizesOf(statements), commits.waiting], [[40], 40])
     statements[0]!.answer()
     await turn()
     t.strictSame([sizesOf(statements), commits.waiting], [[40, 40], 0], 'those just answered still count')
-    void submit(...Array.from({ length: 40 }, (_, ask) => ask))
+    void submit(...upTo(40))
     await turn()
     statements[1]!.answer()
     await turn()
@@ -101,27 +102,37 @@ t.test(
   },
 )
 
-t.test('a few dozen are not divided', async (t) => {
-  const { statements, submit } = byHand()
-  void submit(...Array.from({ length: 32 }, (_, ask) => ask))
+t.test('a few dozen are not divided, nor is one call', async (t) => {
+  const few = byHand()
+  void few.submit(...upTo(32))
   await turn()
-  t.strictSame(sizesOf(statements), [32])
+  t.strictSame(sizesOf(few.statements), [32])
+  const { statements, submit } = byHand({
+    batchMax: 100,
+    isSameCall: (one, other) => one >> 7 === other >> 7,
+  })
+  void submit(...upTo(100), 200, 201)
+  await turn()
+  t.strictSame(sizesOf(statements), [100])
 })
 
-t.test('a statement takes no more than the largest batch, and the other lane another full one', async (t) => {
-  const { statements, submit } = byHand({ batchMax: 2 })
-  void submit(1, 2, 3, 4, 5)
-  await turn()
-  await turn()
-  t.strictSame(asksOf(statements), [
-    [1, 2],
-    [3, 4],
-  ])
-  statements[0]!.answer()
-  statements[1]!.answer()
-  await turn()
-  t.strictSame(statements[2]!.asks, [5])
-})
+t.test(
+  'a statement takes no more than the largest batch, and the other lane goes where one more is full',
+  async (t) => {
+    const { statements, submit } = byHand({ batchMax: 2 })
+    void submit(1, 2, 3, 4, 5)
+    await turn()
+    await turn()
+    t.strictSame(asksOf(statements), [
+      [1, 2],
+      [3, 4],
+    ])
+    statements[0]!.answer()
+    statements[1]!.answer()
+    await turn()
+    t.strictSame(statements[2]!.asks, [5])
+  },
+)
 
 t.test('beyond the line it is overloaded at once, and those in line are served', async (t) => {
   const { statements, submit } = byHand({ lanes: 1, lineMax: 2 })
