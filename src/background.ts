@@ -22,14 +22,12 @@ export function repeat(
   }
 }
 
-/** Under lease load a rotation and the sweep rest, so that most of the time is the leases'. */
-export function giveWay(granted: () => number): (busyMs: number) => number {
+/** Under lease load a rotation and the sweep rest, `restForBusy` times as long as they worked, so that leases come first. */
+export function giveWay(granted: () => number, restForBusy: number): (busyMs: number) => number {
   let before = 0
   return (busyMs) => {
     const leases = granted() - before
     before = granted()
-    return leases > 0 ? busyMs * REST_FOR_BUSY : 0
+    return leases > 0 ? busyMs * restForBusy : 0
   }
 }
-
-const REST_FOR_BUSY = 3

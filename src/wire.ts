@@ -158,7 +158,8 @@ export async function wire(
     ...tuning,
     copyGraceSeconds,
     batch: 500,
-    restMs: giveWay(() => leaseGrants.granted),
+    // It must keep up with the leases that end.
+    restMs: giveWay(() => leaseGrants.granted, 1),
   })
   const failures = new FailedAuthentications(ledger, (error) =>
     log.warn({ err: error }, 'a failed authentication could not be recorded'),
@@ -170,7 +171,7 @@ export async function wire(
     lanes: tuning.rotationLanes,
     reseal: (toKeyId, copies) => resealThread.reseal(toKeyId, copies),
     knowsKey: (id) => sealer.keyring.has(id),
-    restMs: giveWay(() => leaseGrants.granted),
+    restMs: giveWay(() => leaseGrants.granted, 3),
   })
   const carrier = new Carrier(copies, sealer, stores, newId)
   const relocationWorker = new RelocationWorker(ledger, carrier, {
