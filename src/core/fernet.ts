@@ -124,6 +124,7 @@ export class FernetKey {
   /**
    * Opens a token. Nothing is decrypted before the signature is verified.
    *
+   * @returns the plaintext, in memory of its own that the caller wipes
    * @param age For the vectors of the specification only: without it, as everywhere in the service, no timestamp is judged.
    * @throws FernetError
    * @see Fernet spec, section "Verifying"

@@ -100,7 +100,7 @@ export class GroupCommit<Ask, Answer> {
     this.#untilSlow ??= setTimeout(() => {
       this.#untilSlow = undefined
       this.#schedule()
-    }, Math.ceil(waitMs))
+    }, Math.ceil(waitMs)).unref()
     return false
   }
 

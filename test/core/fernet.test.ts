@@ -126,6 +126,17 @@ t.test('no two tokens have the same IV, however many are sealed', async (t) => {
   t.equal(new Set(ivs).size, 1000)
 })
 
+t.test('what is sealed does not stay in the memory that buffers share', async (t) => {
+  const { key } = FernetKey.generate()
+  const shared = Buffer.from(Buffer.allocUnsafe(1).buffer)
+  const value = 'a marked value '.repeat(8)
+  const kept = Buffer.from(value)
+  t.ok(shared.includes(value), 'this is that memory')
+  kept.fill(0)
+  t.ok(key.seal(value, NOW))
+  t.notOk(shared.includes('a marked value'))
+})
+
 t.test('a signed token opens only if its last block ends as PKCS #7 pads', async (t) => {
   const raw = Buffer.alloc(32, 7)
   const key = FernetKey.parse(tokenText(raw))

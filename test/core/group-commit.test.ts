@@ -19,7 +19,7 @@ function byHand(options: Partial<GroupCommitOptions<number, string>> = {}) {
     lanes: 2,
     lineMax: 100,
     batchMax: 50,
-    slowMs: () => Infinity,
+    slowMs: () => 3600_000,
     deadlineOf: () => Infinity,
     onUnknown: (asks) => unknown.push(...asks),
     onLate: (ask) => late.push(ask),
