@@ -102,6 +102,19 @@ t.test(
   },
 )
 
+t.test('who has been answered counts no more when many ask again', async (t) => {
+  const { statements, submit } = byHand({ batchMax: 100 })
+  const answers = submit(...upTo(80))
+  for (const at of [0, 1]) {
+    await turn()
+    statements[at]!.answer()
+  }
+  await answers
+  void submit(...upTo(70))
+  await turn()
+  t.strictSame(sizesOf(statements), [40, 40, 35])
+})
+
 t.test('a few dozen are not divided, nor is one call', async (t) => {
   const few = byHand()
   void few.submit(...upTo(32))
@@ -114,6 +127,10 @@ t.test('a few dozen are not divided, nor is one call', async (t) => {
   void submit(...upTo(100), 200, 201)
   await turn()
   t.strictSame(sizesOf(statements), [100])
+  const small = byHand({ isSameCall: () => true })
+  void small.submit(...upTo(80))
+  await turn()
+  t.strictSame(sizesOf(small.statements), [50], 'but by the size of a statement')
 })
 
 t.test(

@@ -32,6 +32,16 @@ function refusal(act: () => unknown): VaultError {
   throw new Error('nothing was refused')
 }
 
+t.test('what was opened is wiped where it lay', async (t) => {
+  const [key] = Keyring.parse(texts).keys
+  let lay: Buffer | undefined
+  const opened = key!.open.bind(key)
+  key!.open = (token) => (lay = opened(token))
+  const alone = { get: () => key, keys: [key] } as unknown as Keyring
+  t.equal(open(alone, key!.id, here, seal(key!, here, new Secret('"a value"'), NOW)).reveal(), '"a value"')
+  t.ok(lay!.length > 0 && lay!.every((byte) => byte === 0))
+})
+
 t.test('any key of the ring opens, whichever the row names', async () => {
   const names = [...ring.ids(), strangeKey.id, '']
   fc.assert(

@@ -2,7 +2,7 @@ import t from 'tap'
 import { v7 } from 'uuid'
 import type { LeaseAsk } from '../../src/core/ledger.ts'
 import { freshGround } from '../ground.ts'
-import { eventsIn, eventually, openVault, sleep, someName } from '../vault.ts'
+import { anotherSession, eventsIn, eventually, openVault, sleep, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 
@@ -18,6 +18,37 @@ t.test('leases that are asked for at once share a statement and a chain', async 
   const events = await eventsIn(ground, issued(vault.workspace))
   t.strictSame(events.map((event) => event.lease).sort(), granted.map((one) => one.lease.id).sort())
   t.ok(new Set(events.map((event) => event.recordedAt)).size <= 2)
+})
+
+t.test('a request for a hundred is one statement', async (t) => {
+  const vault = await openVault(t, ground, { workspace: someName() })
+  const worker = await vault.identityWith()
+  const wanted = Array.from({ length: 100 }, (_, at) => ({
+    workspace: vault.workspace,
+    credential: `c-${at}`,
+  }))
+  await vault.create(worker, 'c-0')
+  await vault.leaseGrants.leaseMany(vault.call(), worker.token, wanted)
+  const events = await eventsIn(ground, issued(vault.workspace))
+  t.equal(events.length, 100)
+  t.equal(new Set(events.map((event) => event.recordedAt)).size, 1)
+})
+
+t.test('a statement that hangs does not hold back the next for its whole deadline', async (t) => {
+  const vault = await openVault(t, ground, { workspace: someName(), deadlineMs: 3000 })
+  const worker = await vault.identityWith()
+  await vault.create(worker, 'orders')
+  await vault.lease(worker, 'orders')
+  const [event] = await eventsIn(ground, issued(vault.workspace))
+  const lock = await anotherSession(t, ground)
+  await lock.query('begin')
+  await lock.query('select from audit_streams where stream = $1 for update', [event!.stream])
+  const hanging = vault.lease(worker, 'orders').catch(code)
+  await sleep(20)
+  const beganAt = performance.now()
+  t.ok(await vault.lease(worker, 'orders'))
+  t.ok(performance.now() - beganAt < 1500)
+  t.equal(await hanging, 'unavailable')
 })
 
 t.test('in a batch each is judged alone, and every refusal that has a caller is an event', async (t) => {
