@@ -1,3 +1,4 @@
+import type { Ajv } from 'ajv'
 import type { FastifyInstance, FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
 import fastify from 'fastify'
 import { randomBytes } from 'node:crypto'
@@ -102,6 +103,17 @@ function buildValidator(...parts: unknown[]): unknown {
   return compilers()(...parts)
 }
 
+// What may not stand twice is text everywhere. AJV's own code looks each one up in an object, which takes 20 µs for 20 names.
+function compareTextsBySet(ajv: Ajv): void {
+  ajv.removeKeyword('uniqueItems')
+  ajv.addKeyword({
+    keyword: 'uniqueItems',
+    type: 'array',
+    schemaType: 'boolean',
+    validate: (_unique: boolean, items: unknown[]) => new Set(items).size === items.length,
+  })
+}
+
 /** The one place where an error becomes an answer. */
 async function answerError(
   deps: HttpDeps,
@@ -153,6 +165,7 @@ function serverOptions(deps: HttpDeps, headers: Record<string, string>) {
         allErrors: true,
         allowUnionTypes: true,
       },
+      onCreate: compareTextsBySet,
     },
     frameworkErrors: (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
       reply.header('x-request-id', request.id).headers(headers)

@@ -14,6 +14,8 @@ export interface SchemaFault {
 const FAULTS_MAX = 20
 const FAULTS_SEEN_MAX = 1000
 
+const NOT_DOCUMENTED: SchemaFault = { keyword: 'additionalProperties', instancePath: '', params: {} }
+
 type Judge = ((part: unknown) => boolean) & { errors?: SchemaFault[] | null }
 
 /** A hook that holds query and body against their schemas, which are compiled when they are first needed. */
@@ -24,8 +26,11 @@ export function demandForm({
   let judgeQuery: Judge | undefined
   let judgeBody: Judge | undefined
   return (request, _reply, done) => {
-    judgeQuery ??= request.compileValidationSchema(query) as Judge
-    const queryFaults = judgeQuery(request.query) ? [] : judgeQuery.errors!
+    let queryFaults: readonly SchemaFault[] = []
+    if (query) {
+      judgeQuery ??= request.compileValidationSchema(query) as Judge
+      if (!judgeQuery(request.query)) queryFaults = judgeQuery.errors!
+    } else if (!isNothing(request.query)) queryFaults = [NOT_DOCUMENTED]
     // A POST without a body counts as `{}`.
     if (request.body === undefined && request.method === 'POST') request.body = {}
     let bodyFaults: readonly SchemaFault[] = []
@@ -38,8 +43,8 @@ export function demandForm({
   }
 }
 
-function isNothing(body: unknown): boolean {
-  return body === undefined || (isObject(body) && Object.keys(body).length === 0)
+function isNothing(part: unknown): boolean {
+  return part === undefined || (isObject(part) && Object.keys(part).length === 0)
 }
 
 /**

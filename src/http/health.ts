@@ -58,5 +58,10 @@ export function healthRoutes({ health }: Pick<HttpDeps, 'health'>): FastifyPlugi
 }
 
 function answer(reply: FastifyReply, status: number, found: HealthReport): FastifyReply {
-  return reply.code(status).send(found)
+  return reply.code(status).serializer(write).send(found)
+}
+
+// The component lets everything in `checks` through anyway, and loading what compiles it is a tenth of a start.
+function write({ ready, checks }: HealthReport): string {
+  return JSON.stringify({ ready, checks })
 }

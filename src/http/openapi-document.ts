@@ -84,7 +84,7 @@ function documented(
 ): never {
   const { response } = schema as { response: object }
   const codes = config.access === 'open' ? config.codes : [...config.codes, ...more]
-  const query = Object.entries(config.query['properties'] as Record<string, Schema>)
+  const query = Object.entries((config.query?.['properties'] ?? {}) as Record<string, Schema>)
   const parts = [...path.matchAll(/:([a-z]+)/g)].map(([, part]) => part!)
   return {
     ...(schema as object),

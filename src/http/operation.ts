@@ -17,10 +17,10 @@ export interface OperationConfig {
   /** Answers 503 at the deadline. */
   deadline: boolean
   /**
-   * The forms of the query and, where there is one, of the body. They stand here and not in Fastify's own `schema`,
-   * since it would compile all of them at the start, which takes a fifth of the time that the start may take.
+   * The forms of the query and of the body, where the operation takes one. They stand here and not in Fastify's own
+   * `schema`, since it would compile all of them at the start, which takes a fifth of the time that the start may take.
    */
-  query: Schema
+  query: Schema | undefined
   body: Schema | undefined
   ifMatch: boolean
   /** Beside those that each operation of its method and listener has. */
@@ -65,14 +65,14 @@ const HEADERS = {
 
 /** The options of the route that an operation describes. */
 export function operation(one: Operation): RouteShorthandOptions {
-  const { operationId, tag, summary, description, access = 'token', deadline = true, query = {}, body } = one
+  const { operationId, tag, summary, description, access = 'token', deadline = true, query, body } = one
   const codes: ProblemCode[] = ['invalid_request', 'internal', 'unavailable', ...(one.codes ?? [])]
   if (access !== 'open') codes.push('unauthenticated')
   const config: OperationConfig = {
     access,
     operationId,
     deadline,
-    query: closed(query),
+    query: query && closed(query),
     body: body === undefined ? undefined : ref(body),
     ifMatch: one.ifMatch ?? false,
     codes,

@@ -210,7 +210,24 @@ t.test('a batch names 1 to 100 credentials, none twice', async (t) => {
   }
   const names = Array.from({ length: 101 }, (_, index) => `n${index}`)
   t.equal((await lease(names.slice(0, 100))).status, 200)
-  for (const faulty of [[], names, ['a', 'a'], ['.a'], [1]]) t.equal((await lease(faulty)).status, 400)
+  for (const faulty of [[], names, ['.a'], [1]]) t.equal((await lease(faulty)).status, 400)
+  const errors = [{ pointer: '/credentials', detail: 'Nothing may stand here twice' }]
+  t.match((await lease(['a', 'b', 'a'])).json, { status: 400, errors })
+  t.equal((await lease(['a', 'A'])).status, 200)
+})
+
+t.test('only text is compared where nothing may stand twice', async (t) => {
+  const { deps } = stubDeps()
+  for (const app of [buildServiceApp(deps), buildAdminApp(deps)]) {
+    const { text } = await ask(app, { url: '/openapi.json' })
+    const kinds: unknown[] = []
+    JSON.parse(text, (_name, part) => {
+      if (part?.uniqueItems) kinds.push(part.items.type)
+      return part
+    })
+    t.ok(kinds.length > 0)
+    t.same(new Set(kinds), new Set(['string']))
+  }
 })
 
 t.test('what is asked of the admin listener has a form too', async (t) => {
