@@ -1,7 +1,7 @@
 import type { FastifyPluginCallback, FastifyReply } from 'fastify'
 import type { HealthReport } from '../core/health.ts'
 import type { HttpDeps } from './http-deps.ts'
-import { operation } from './operation.ts'
+import { JSON_TEXT, operation } from './operation.ts'
 import type { Component } from './schemas.ts'
 import { flag, open, ref } from './schemas.ts'
 
@@ -58,7 +58,7 @@ export function healthRoutes({ health }: Pick<HttpDeps, 'health'>): FastifyPlugi
 }
 
 function answer(reply: FastifyReply, status: number, found: HealthReport): FastifyReply {
-  return reply.code(status).serializer(write).send(found)
+  return reply.code(status).header('content-type', JSON_TEXT).serializer(write).send(found)
 }
 
 // The component lets everything in `checks` through anyway, and loading what compiles it is a tenth of a start.

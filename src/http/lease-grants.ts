@@ -4,7 +4,7 @@ import { VaultError } from '../core/errors.ts'
 import type { Granted, LeaseGrants } from '../core/lease-grants.ts'
 import { ofStores } from './credential-answers.ts'
 import { toLease } from './leases.ts'
-import { operation } from './operation.ts'
+import { JSON_TEXT, operation } from './operation.ts'
 import { problemOf } from './problems.ts'
 import { requestCallerOf } from './request-caller.ts'
 import type { Component } from './schemas.ts'
@@ -62,7 +62,6 @@ interface BatchBody extends LeaseBody {
   credentials: string[]
 }
 
-const JSON_TYPE = 'application/json; charset=utf-8'
 const tag = 'leases'
 const refusals: ProblemCode[] = [
   'forbidden',
@@ -111,7 +110,7 @@ export function leaseGrantRoutes(
         const { ttl_seconds: ttlSeconds, version, run_id: runId, reason } = request.body
         const asked = { workspace, credential, version, ttlSeconds, runId, reason }
         const granted = await leaseGrants.lease(call, token!, asked)
-        reply.code(201).header('location', `/v1/leases/${granted.lease.id}`).header('content-type', JSON_TYPE)
+        reply.code(201).header('location', `/v1/leases/${granted.lease.id}`).header('content-type', JSON_TEXT)
         return `{${leaseAndValue(granted, writeLease)}}`
       },
     )
@@ -138,7 +137,7 @@ export function leaseGrantRoutes(
             return `{"credential":${name},${leaseAndValue(outcome, writeLease)}}`
           return `{"credential":${name},"problem":${JSON.stringify(problemOf(outcome, call.requestId))}}`
         })
-        reply.header('content-type', JSON_TYPE)
+        reply.header('content-type', JSON_TEXT)
         return `{"results":[${results.join(',')}]}`
       },
     )

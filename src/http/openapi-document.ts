@@ -3,7 +3,7 @@ import type { FastifyPluginCallback } from 'fastify'
 import type { ProblemCode } from '../core/errors.ts'
 import { CREDENTIAL_NAME_PATTERN } from '../core/names.ts'
 import type { OperationConfig } from './operation.ts'
-import { operation, problemResponses } from './operation.ts'
+import { JSON_TEXT, operation, problemResponses } from './operation.ts'
 import { DOCUMENTED_PARAMETERS } from './query.ts'
 import type { Component, Schema } from './schemas.ts'
 import { slug } from './schemas.ts'
@@ -152,7 +152,7 @@ export function documentRoutes(document: () => Promise<object>): FastifyPluginCa
       }),
       async (_request, reply) => {
         text ??= JSON.stringify(await document())
-        reply.removeHeader('cache-control').header('content-type', 'application/json; charset=utf-8')
+        reply.removeHeader('cache-control').header('content-type', JSON_TEXT)
         return text
       },
     )

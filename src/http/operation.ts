@@ -57,6 +57,9 @@ export interface Operation {
 
 const JSON_TYPE = 'application/json'
 
+/** The `content-type` of an answer that is put together by hand; Fastify sets the same. */
+export const JSON_TEXT = `${JSON_TYPE}; charset=utf-8`
+
 const HEADERS = {
   'x-request-id': { type: 'string', description: 'Our own name for this request.' },
   etag: { type: 'string', description: 'The quoted version, for `if-match`.' },
