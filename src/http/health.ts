@@ -1,4 +1,4 @@
-import type { FastifyPluginCallback, FastifyReply } from 'fastify'
+import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
 import type { HealthReport } from '../core/health.ts'
 import type { HttpDeps } from './http-deps.ts'
 import { JSON_TEXT, operation } from './operation.ts'
@@ -19,8 +19,16 @@ const answers = {
   503: { description: 'Not ready.', schema: ref('Health') },
 }
 
-/** Whether the process lives, and whether it should be sent requests. */
-export function healthRoutes({ health }: Pick<HttpDeps, 'health'>): FastifyPluginCallback {
+/**
+ * Whether the process lives, and whether it should be sent requests.
+ *
+ * @param onFirstReady Told, once the answer has left, of the first request that was told to send more.
+ */
+export function healthRoutes(
+  { health }: Pick<HttpDeps, 'health'>,
+  onFirstReady: (request: FastifyRequest) => void,
+): FastifyPluginCallback {
+  let told = false
   let last: HealthReport = { ready: false, checks: {} }
   const check = async (): Promise<HealthReport> => (last = await health())
   return (app, _options, done) => {
@@ -48,8 +56,12 @@ export function healthRoutes({ health }: Pick<HttpDeps, 'health'>): FastifyPlugi
         access: 'open',
         answers,
       }),
-      async (_request, reply) => {
+      async (request, reply) => {
         const found = await check()
+        if (found.ready && !told) {
+          told = true
+          setImmediate(onFirstReady, request)
+        }
         return answer(reply, found.ready ? 200 : 503, found)
       },
     )
@@ -61,7 +73,7 @@ function answer(reply: FastifyReply, status: number, found: HealthReport): Fasti
   return reply.code(status).header('content-type', JSON_TEXT).serializer(write).send(found)
 }
 
-// The component lets everything in `checks` through anyway, and loading what compiles it is a tenth of a start.
+// The component lets everything in `checks` through anyway, and whoever waits for the start waits for this answer.
 function write({ ready, checks }: HealthReport): string {
   return JSON.stringify({ ready, checks })
 }

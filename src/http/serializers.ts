@@ -20,17 +20,15 @@ export class Serializers {
 
   /** The serializer of a component. */
   of(id: string): Serialize {
-    return (document) => {
-      let serialize = this.#made.get(id)
-      if (!serialize) {
-        const fastJson = require('fast-json-stringify') as typeof FastJson
-        serialize = fastJson(ref(id) as never, {
-          schema: this.#components as never,
-        }) as Serialize
-        this.#made.set(id, serialize)
-      }
-      return serialize(document)
-    }
+    return (document) => (this.#made.get(id) ?? this.prepare(id))(document)
+  }
+
+  /** Makes the serializer of a component before it is needed. */
+  prepare(id: string): Serialize {
+    const fastJson = require('fast-json-stringify') as typeof FastJson
+    const made = fastJson(ref(id) as never, { schema: this.#components as never }) as Serialize
+    this.#made.set(id, made)
+    return made
   }
 
   /** What Fastify asks for each answer of each route: they all are components, or nothing. */
