@@ -1,10 +1,10 @@
 import type { Call, PresentedToken } from './calls.ts'
 import type { Copies } from './copies.ts'
-import type { ProblemCode } from './errors.ts'
-import { VaultError, deadlinePassed, forbidden, notFound, unauthenticated } from './errors.ts'
+import { VaultError, deadlinePassed, notFound, unauthenticated } from './errors.ts'
 import type { FailedLease, FailedLeasesOptions } from './failed-leases.ts'
 import { FailedLeases } from './failed-leases.ts'
 import { GroupCommit } from './group-commit.ts'
+import { codeOf, refusal } from './lease-refusal.ts'
 import type { LeaseAsk, Ledger, LeaseVerdict, LinkNote } from './ledger.ts'
 import type { Lease } from './records.ts'
 import { isCredentialName, isSlug } from './names.ts'
@@ -97,10 +97,9 @@ export class LeaseGrants {
 
   /** Grants one lease. @throws VaultError */
   async lease(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Granted> {
-    const outcome = await this.#grant(call, token, request)
-    const [result] = await this.#leaving(call, [outcome])
+    const [result] = await this.leaseMany(call, token, [request])
     if (result instanceof VaultError) throw result
-    return this.#count(token, result!)
+    return result!
   }
 
   /**
@@ -114,14 +113,14 @@ export class LeaseGrants {
     requests: readonly LeaseRequest[],
   ): Promise<(Granted | VaultError)[]> {
     const outcomes = await Promise.all(requests.map((request) => this.#grant(call, token, request)))
-    const strangers = outcomes.filter(({ inWorkspace }) => inWorkspace === false)
-    if (strangers.some(({ result }) => (result as VaultError).code === 'unauthenticated'))
-      throw unauthenticated()
-    if (strangers.length > 0) throw notFound()
-    // Where the statement answered for none there is no telling; where a store failed afterwards there is.
-    if (outcomes.every(({ inWorkspace }) => inWorkspace === undefined)) throw outcomes[0]!.result
     const results = await this.#leaving(call, outcomes)
     return results.map((result) => (result instanceof VaultError ? result : this.#count(token, result)))
+  }
+
+  /** Whoever asked has hung up: these values do not leave. */
+  undelivered(call: Call, granted: readonly Granted[]): void {
+    const failed = granted.map(({ lease }) => ({ id: lease.id, code: 'unavailable' as const, call }))
+    if (failed.length > 0) this.#failed.mark(failed, true)
   }
 
   /** Leases granted since the start: who works in the background looks at it to give way. */
@@ -153,8 +152,7 @@ export class LeaseGrants {
       return { result: granted, inWorkspace, held: { ask, lease: granted.lease, beganAt, waited } }
     } catch (error) {
       this.refusals.add(codeOf(error))
-      if (error instanceof VaultError) return { result: error, inWorkspace }
-      throw error
+      return { result: error as Error, inWorkspace }
     }
   }
 
@@ -186,48 +184,39 @@ export class LeaseGrants {
 
   /**
    * What of one call may leave, now that all is there: where a store was waited for, or too long has passed since the
-   * judgement, that is repeated.
+   * judgement, that is repeated, until no judgement is old.
    *
    * @throws VaultError where nothing may leave: all its leases have failed
    */
   async #leaving(call: Call, outcomes: readonly Outcome[]): Promise<(Granted | VaultError)[]> {
     const results = outcomes.map(({ result }) => result)
-    const held = outcomes.flatMap(({ held }, at) => (held ? [{ ...held, at }] : []))
-    if (held.length === 0) return results
-    const due = held.filter(({ waited, beganAt }) => waited || this.#isStale(beganAt))
-    let failed: FailedLease[] = []
+    let held = outcomes.flatMap(({ held }, at) => (held ? [{ ...held, at }] : []))
+    const failed: FailedLease[] = []
+    const isDue = ({ waited, beganAt }: Held): boolean => waited || this.#isStale(beganAt)
     try {
-      if (due.length > 0) {
-        const codes = await this.#judgeAgain(due, call.deadlineAt)
+      demandAdmitted(outcomes)
+      for (let due = held.filter(isDue); due.length > 0; due = held.filter(isDue)) {
+        const beganAt = performance.now()
+        const codes = await this.#ledger.judgeAgain(due, call.deadlineAt)
         if (codes.includes('unauthenticated')) throw unauthenticated()
-        for (const [index, { at, lease }] of due.entries()) {
+        for (const [index, one] of due.entries()) {
+          Object.assign(one, { beganAt, waited: false })
           const code = codes[index]
           if (code === undefined) continue
-          results[at] = refusal(code)
-          failed.push({ id: lease.id, code, call })
+          results[one.at] = refusal(code)
+          failed.push({ id: one.lease.id, code, call })
+          held = held.filter((other) => other !== one)
         }
       }
-      if (performance.now() >= call.deadlineAt) throw deadlinePassed()
-      return results
+      if (held.length > 0 && performance.now() >= call.deadlineAt) throw deadlinePassed()
+      return results as (Granted | VaultError)[]
     } catch (error) {
       const code = codeOf(error)
-      failed = held.map(({ lease }) => ({ id: lease.id, code, call }))
+      failed.push(...held.map(({ lease }) => ({ id: lease.id, code, call })))
       throw error
     } finally {
       for (const { code } of failed) this.refusals.add(code)
       if (failed.length > 0) this.#failed.mark(failed, true)
-    }
-  }
-
-  /** Judges granted leases once more, and again where that took too long itself. */
-  async #judgeAgain(
-    held: readonly { ask: LeaseAsk; lease: Lease }[],
-    deadlineAt: number,
-  ): Promise<(ProblemCode | undefined)[]> {
-    for (;;) {
-      const beganAt = performance.now()
-      const codes = await this.#ledger.judgeAgain(held, deadlineAt)
-      if (!this.#isStale(beganAt)) return codes
     }
   }
 
@@ -259,33 +248,19 @@ interface Held {
 
 /** What became of one ask, and whether its caller may do anything in the workspace: unknown where no statement answered. */
 interface Outcome {
-  result: Granted | VaultError
+  result: Granted | Error
   inWorkspace: boolean | undefined
   held?: Held
 }
 
-function codeOf(error: unknown): ProblemCode {
-  return error instanceof VaultError ? error.code : 'internal'
-}
-
-/** The error for a code that the ledger's statement judged. */
-export function refusal(code: ProblemCode): VaultError {
-  switch (code) {
-    case 'unauthenticated':
-      return unauthenticated()
-    case 'not_found':
-      return notFound()
-    case 'forbidden':
-      return forbidden('lease:issue')
-    case 'credential_expired':
-      return new VaultError(code, 'The credential has expired: somebody must renew it')
-    case 'version_gone':
-      return new VaultError(code, 'This version is no longer kept')
-    case 'leasing_halted':
-      return new VaultError(code, 'An operator has halted leasing', { retryAfterSeconds: 10 })
-    case 'lease_ended':
-      return new VaultError(code, 'The lease has ended: lease again')
-    default:
-      return new VaultError(code, 'The lease was refused')
-  }
+/** @throws what keeps a whole call from being answered: that its caller is not admitted, or a fault of our own. */
+function demandAdmitted(outcomes: readonly Outcome[]): void {
+  const refusals = outcomes.map(({ result }) => result).filter((result) => result instanceof Error)
+  const own = refusals.find((error) => !(error instanceof VaultError))
+  if (own) throw own
+  const strangers = outcomes.filter(({ inWorkspace }) => inWorkspace === false)
+  if (strangers.some(({ result }) => codeOf(result) === 'unauthenticated')) throw unauthenticated()
+  if (strangers.length > 0) throw notFound()
+  // Where the statement answered for none there is no telling; where a store failed afterwards there is.
+  if (outcomes.every(({ inWorkspace }) => inWorkspace === undefined)) throw outcomes[0]!.result
 }

@@ -8,7 +8,7 @@ import type { Ledger } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import { isUuid } from './names.ts'
 import type { Lease, LeaseFilter, LeaseScope } from './records.ts'
-import { refusal } from './lease-grants.ts'
+import { refusal } from './lease-refusal.ts'
 
 type KnownLease = NonNullable<Awaited<ReturnType<LedgerTransaction['lease']>>>
 
@@ -47,13 +47,16 @@ export class Leases {
     return this.#acts.perform(call, caller, 'lease:issue', {}, async (tx, judged, entry) => {
       const lease = await known(tx, judged, id, entry)
       if (!own(judged, lease)) throw forbidden('lease:issue')
-      if (lease.state !== 'active') throw new VaultError('lease_ended', 'The lease has ended: lease again')
+      if (lease.state !== 'active') throw refusal('lease_ended')
       if (lease.superseded) throw new VaultError('lease_superseded', 'There is a newer version: lease again')
       const { workspace, credential, version } = lease
       const judgement = await tx.judge(judged.token, { workspace, credential, version, ttlSeconds })
       if (judgement.code) throw refusal(judgement.code)
       await tx.renewLease(id, judgement.expiresAt!)
-      return (await tx.lease(id))!
+      const renewed = (await tx.lease(id))!
+      // It was revoked after it was looked at.
+      if (renewed.state !== 'active') throw refusal('lease_ended')
+      return renewed
     })
   }
 
