@@ -13,6 +13,7 @@ import { Health } from './core/health.ts'
 import { Identities } from './core/identities.ts'
 import { Keyring } from './core/keyring.ts'
 import { LastUse } from './core/last-use.ts'
+import { LateEvents } from './core/late-events.ts'
 import { LeaseGrants } from './core/lease-grants.ts'
 import { Leases } from './core/leases.ts'
 import { Measures } from './core/measures.ts'
@@ -123,12 +124,12 @@ export async function wire(
   )
   const stores = new StoreSet(opened.external, opened.byDefault, tuning.versionsKept)
   const copies = new Copies(ledger, sealer, stores, newId)
-  const acts = new Acts(ledger, sealer, (entry, call) =>
-    log.warn(
-      { operation: call.operation, identity: entry.identity, detail: entry.detail },
-      'privilege granted',
-    ),
-  )
+  const lateEvents = new LateEvents(ledger, (err) => log.warn({ err }, 'a call that failed has no event'))
+  const acts = new Acts(ledger, sealer, {
+    onPrivilege: ({ identity, detail }, { operation }) =>
+      log.warn({ operation, identity, detail }, 'privilege granted'),
+    onUnrecorded: lateEvents.note.bind(lateEvents),
+  })
   const values = new Values(acts, sealer, { newId, copies, stores })
   const lastUse = new LastUse(ledger)
   const leaseGrants = new LeaseGrants(ledger, copies, {
@@ -259,8 +260,8 @@ export async function wire(
     ),
     repeat(
       tuning.lastUseEveryMs,
-      () => lastUse.flush(),
-      (err) => log.warn({ err }, 'last use could not be written'),
+      async () => void (await Promise.all([lastUse.flush(), lateEvents.flush()])),
+      (err) => log.warn({ err }, 'last use and late events could not be written yet'),
     ),
   ]
 
@@ -278,7 +279,7 @@ export async function wire(
       sweep.stop()
       await Promise.all([serviceApp.close(), adminApp.close(), ...every.map((stop) => stop())])
       leaseGrants.close()
-      await lastUse.flush().catch(() => {})
+      await Promise.allSettled([lastUse.flush(), lateEvents.flush()])
       logHeads()
       await resealThread.close()
       await ringKeeper.leave().catch(() => {})

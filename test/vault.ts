@@ -16,6 +16,7 @@ import type { Grant } from '../src/core/grants.ts'
 import { Identities } from '../src/core/identities.ts'
 import { Keyring } from '../src/core/keyring.ts'
 import type { LeaseRequest } from '../src/core/lease-grants.ts'
+import { LateEvents } from '../src/core/late-events.ts'
 import { LeaseGrants } from '../src/core/lease-grants.ts'
 import { Leases } from '../src/core/leases.ts'
 import type { LedgerHome } from '../src/core/records.ts'
@@ -128,7 +129,9 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
   const sealing = await registerProcess(upkeep, { id: v7(), name: 'test', keyIds: keyring.ids() })
   const ledger = new PostgresLedger({ readers, upkeep, writers, leaseWriters, newId: v7 })
   const sealer = new Sealer(keyring, sealing, () => {})
-  const acts = new Acts(ledger, sealer, () => {})
+  const lateEvents = new LateEvents(ledger, () => {})
+  const onUnrecorded = lateEvents.note.bind(lateEvents)
+  const acts = new Acts(ledger, sealer, { onPrivilege: () => {}, onUnrecorded })
   const { workspace, copyGraceSeconds } = tuning
   const stores = new StoreSet(tuning.stores, 'local', tuning.versionsKept)
   const copies = new Copies(ledger, sealer, stores, v7)
@@ -189,6 +192,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     ground,
     identities,
     keys: new Keys(acts),
+    lateEvents,
     leaseGrants,
     leases: new Leases(acts, ledger),
     ledger,

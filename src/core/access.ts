@@ -30,10 +30,45 @@ export async function admitToCredential(
   action: Action,
   lock = false,
 ): Promise<Credential> {
-  const credential = isCredentialName(name) ? await tx.credential(workspace.id, name, lock) : undefined
-  if (!credential) throw notFound()
+  const found = isCredentialName(name) ? await tx.credential(workspace.id, name) : undefined
+  if (!found) throw notFound()
+  const [credential] = lock ? await lockKnown(tx, caller, [found]) : [found]
+  if (!credential || !isActive(credential)) throw notFound()
   demand(caller, action, subjectOf(credential))
   return credential
+}
+
+/**
+ * Those of these that the caller may know of, as they are now, in whatever state: locked against other writers.
+ *
+ * The others are left alone: whoever waits for a row learns that it is there, and its owner would wait for him.
+ */
+export async function lockKnown(
+  tx: LedgerTransaction,
+  caller: Caller,
+  found: readonly Credential[],
+): Promise<Credential[]> {
+  const isKnown = (one: Credential): boolean => mayKnow(caller.grants, subjectOf(one))
+  const known = found.filter(isKnown)
+  const locked = known.length > 0 ? await tx.lockCredentials(known.map(({ id }) => id)) : []
+  return known.flatMap(({ id }) => locked.filter((one) => one.id === id && isKnown(one)))
+}
+
+/** Neither deleted nor purged. */
+export function isActive({ state }: Credential): boolean {
+  return state === 'active'
+}
+
+/** The active one of this name; locked, as far as the caller may know of it. */
+export async function findActive(
+  tx: LedgerTransaction,
+  caller: Caller,
+  workspaceId: string,
+  name: string,
+): Promise<Credential | undefined> {
+  const found = await tx.credential(workspaceId, name)
+  if (!found || !mayKnow(caller.grants, subjectOf(found))) return found
+  return (await lockKnown(tx, caller, [found])).find(isActive)
 }
 
 /** @throws VaultError `not_found` where the caller may not know of the subject, `forbidden` where he lacks the action. */

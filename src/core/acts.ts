@@ -2,7 +2,7 @@ import type { AuditEntry } from './audit.ts'
 import { outcomeOf } from './audit.ts'
 import type { Call, Caller } from './calls.ts'
 import { OutsideFirst } from './draft.ts'
-import { VaultError, deadlinePassed, unauthenticated } from './errors.ts'
+import { codeOf, deadlinePassed, unauthenticated } from './errors.ts'
 import type { Action } from './grants.ts'
 import type { Ledger } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
@@ -11,6 +11,14 @@ import type { Sealer } from './sealer.ts'
 
 /** What an act is about; the act adds to it what it learns, such as the version that it made. */
 export type Target = Pick<AuditEntry, 'workspace' | 'credential' | 'lease'>
+
+/** Who is told of events. */
+export interface ActsListeners {
+  /** Of each that is marked `privilege`, once it is committed. */
+  onPrivilege: (entry: AuditEntry, call: Call) => void
+  /** Of each that could not be recorded by the call's deadline; nothing of the call was committed. */
+  onUnrecorded: (entry: AuditEntry, call: Call) => void
+}
 
 /**
  * One call of an authenticated caller, judged, done and recorded in one transaction.
@@ -21,13 +29,12 @@ export type Target = Pick<AuditEntry, 'workspace' | 'credential' | 'lease'>
 export class Acts {
   readonly #ledger: Ledger
   readonly #sealer: Sealer
-  readonly #onPrivilege: (entry: AuditEntry, call: Call) => void
+  readonly #told: ActsListeners
 
-  /** @param onPrivilege Told of each event that is marked `privilege`, once it is committed. */
-  constructor(ledger: Ledger, sealer: Sealer, onPrivilege: (entry: AuditEntry, call: Call) => void) {
+  constructor(ledger: Ledger, sealer: Sealer, told: ActsListeners) {
     this.#ledger = ledger
     this.#sealer = sealer
-    this.#onPrivilege = onPrivilege
+    this.#told = told
   }
 
   /**
@@ -51,7 +58,7 @@ export class Acts {
           tx.record(entry)
           return done
         })
-        if (entry.mark === 'privilege') this.#onPrivilege(entry, call)
+        if (entry.mark === 'privilege') this.#told.onPrivilege(entry, call)
         return result
       } catch (error) {
         if (error instanceof CallerOutdated) judged = await this.authenticate(call, caller)
@@ -61,7 +68,8 @@ export class Acts {
         else throw await this.#refused(call, entry, error)
       }
     }
-    throw deadlinePassed()
+    const entry: AuditEntry = { identity: judged.identity, action, outcome: 'failed', ...target }
+    throw this.#unrecorded(call, entry, deadlinePassed())
   }
 
   /** Asks anew who the caller is. */
@@ -80,8 +88,8 @@ export class Acts {
   }
 
   async #refused(call: Call, entry: AuditEntry, error: unknown): Promise<unknown> {
-    const code = error instanceof VaultError ? error.code : 'internal'
-    if (code === 'unavailable') return error
+    const code = codeOf(error)
+    if (code === 'unavailable') return this.#unrecorded(call, entry, error)
     try {
       await this.#ledger.transaction(call, undefined, async (tx) => {
         tx.record({ ...entry, outcome: outcomeOf(code), code, mark: undefined })
@@ -89,7 +97,13 @@ export class Acts {
       return error
     } catch (cause) {
       // What cannot be recorded is not answered as if it were.
-      return cause instanceof OutcomeUnknown ? deadlinePassed(cause) : cause
+      return cause instanceof OutcomeUnknown ? deadlinePassed(cause) : this.#unrecorded(call, entry, cause)
     }
+  }
+
+  #unrecorded(call: Call, entry: AuditEntry, error: unknown): unknown {
+    const code = codeOf(error)
+    this.#told.onUnrecorded({ ...entry, outcome: outcomeOf(code), code, mark: undefined }, call)
+    return error
   }
 }

@@ -1,4 +1,4 @@
-import { admitToWorkspace, demand, subjectOf } from './access.ts'
+import { admitToWorkspace, demand, findActive, isActive, lockKnown, subjectOf } from './access.ts'
 import type { Acts } from './acts.ts'
 import type { AuditEntry } from './audit.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
@@ -98,7 +98,7 @@ export class Credentials {
         const act = { tx, caller: judged, entry, draft }
         const place = await admitToWorkspace(tx, judged, workspace)
         if (!isCredentialName(name)) throw notFound()
-        let existing = await tx.credential(place.id, name, true)
+        let existing = await findActive(tx, judged, place.id, name)
         const wanted = subjectOfInput(place, name, input)
         if (!existing) {
           demand(judged, WRITE, wanted)
@@ -106,7 +106,7 @@ export class Credentials {
           const created = await this.#create(act, place, name, input)
           if (created) return created
           // Somebody else made it meanwhile: of two writers the later wins, and both are versions.
-          existing = await tx.credential(place.id, name, true)
+          existing = await findActive(tx, judged, place.id, name)
           if (!existing) throw nameTaken()
         }
         if (!mayKnow(judged.grants, subjectOf(existing))) {
@@ -224,11 +224,9 @@ export class Credentials {
     return this.#acts.perform(call, caller, action, target, async (tx, judged, entry) => {
       const place = await admitToWorkspace(tx, judged, workspace)
       if (!isCredentialName(name)) throw notFound()
-      const active = await tx.credential(place.id, name, true)
-      const deleted = purge ? await tx.deletedCredentials(place.id, name) : []
-      const doomed = [...(active ? [active] : []), ...deleted].filter((one) =>
-        mayKnow(judged.grants, subjectOf(one)),
-      )
+      const isMeant = purge ? () => true : isActive
+      const named = (await tx.credentialsNamed(place.id, name)).filter(isMeant)
+      const doomed = (await lockKnown(tx, judged, named)).filter(isMeant)
       if (doomed.length === 0) throw notFound()
       for (const one of doomed) {
         demand(judged, 'credential:delete', subjectOf(one))
@@ -248,13 +246,13 @@ export class Credentials {
     return this.#acts.perform(call, caller, 'credential:delete', target, async (tx, judged, entry) => {
       const place = await admitToWorkspace(tx, judged, workspace)
       if (!isCredentialName(name)) throw notFound()
-      const active = await tx.credential(place.id, name, true)
-      const deleted = await tx.deletedCredentials(place.id, name)
-      const last = deleted.find((one) => mayKnow(judged.grants, subjectOf(one)))
-      const known = last ?? (active && mayKnow(judged.grants, subjectOf(active)) ? active : undefined)
-      if (!known) throw notFound()
-      demand(judged, 'credential:delete', subjectOf(known))
-      const credential = active || !last ? undefined : await tx.restoreCredential(last.id)
+      const named = await tx.credentialsNamed(place.id, name)
+      const known = await lockKnown(tx, judged, named)
+      const last = known.find((one) => !isActive(one))
+      const subject = last ?? known[0]
+      if (!subject) throw notFound()
+      demand(judged, 'credential:delete', subjectOf(subject))
+      const credential = last && !named.some(isActive) ? await tx.restoreCredential(last.id) : undefined
       if (!credential) throw nameTaken()
       entry.version = credential.version
       return { credential, changed: true, created: false }

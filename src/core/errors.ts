@@ -110,3 +110,8 @@ export function deadlinePassed(cause?: unknown): VaultError {
 export function unknownName(pointer: string, detail: string): VaultError {
   return new VaultError('unknown_name', detail, { errors: [{ pointer, detail }] })
 }
+
+/** What a fault is called in the ledger and for the caller. */
+export function codeOf(error: unknown): ProblemCode {
+  return error instanceof VaultError ? error.code : 'internal'
+}

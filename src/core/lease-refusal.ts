@@ -1,11 +1,6 @@
 import type { ProblemCode } from './errors.ts'
 import { VaultError, forbidden, notFound, unauthenticated } from './errors.ts'
 
-/** What a fault is called in the ledger and for the caller. */
-export function codeOf(error: unknown): ProblemCode {
-  return error instanceof VaultError ? error.code : 'internal'
-}
-
 /** The error for a code that the ledger's statement judged. */
 export function refusal(code: ProblemCode): VaultError {
   switch (code) {

@@ -70,10 +70,12 @@ export interface LedgerTransaction {
   deleteToken(identityId: string, tokenId: string): Promise<boolean>
   tokens(identityId: string, page: PageRequest): Promise<Page<TokenRecord>>
 
-  /** The active credential of that name, locked against other writers where `lock` is set. */
-  credential(workspaceId: string, name: string, lock?: boolean): Promise<Credential | undefined>
-  /** Every deleted credential that had this name, newest deletion first, locked. */
-  deletedCredentials(workspaceId: string, name: string): Promise<Credential[]>
+  /** The active credential of that name. */
+  credential(workspaceId: string, name: string): Promise<Credential | undefined>
+  /** Every credential that has or had this name: the active one, then the deleted, newest deletion first. */
+  credentialsNamed(workspaceId: string, name: string): Promise<Credential[]>
+  /** Those of these that there still are, as they are now, in whatever state and in no order: nobody else changes them. */
+  lockCredentials(ids: readonly string[]): Promise<Credential[]>
   /** @returns undefined where the name is taken. */
   insertCredential(credential: NewCredential): Promise<Credential | undefined>
   updateCredential(id: string, change: CredentialChange): Promise<Credential>

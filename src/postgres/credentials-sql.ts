@@ -23,35 +23,39 @@ export const CREDENTIAL_COLUMNS = `c.id, c.workspace_id as "workspaceId", w.name
 const UNIQUE_VIOLATION = '23505'
 const FOREIGN_KEY_VIOLATION = '23503'
 
-/** The active credential of that name; with `lock`, nobody else changes it until this transaction ends. */
+const SELECT = `select ${CREDENTIAL_COLUMNS} from credentials c join workspaces w on w.id = c.workspace_id`
+
+/** The active credential of that name. */
 export async function selectCredential(
   client: Client,
   workspaceId: string,
   name: string,
-  lock: boolean,
 ): Promise<Credential | undefined> {
-  const text = `select ${CREDENTIAL_COLUMNS} from credentials c join workspaces w on w.id = c.workspace_id
-    where c.workspace_id = $1 and c.name = $2 and c.state = 'active' ${lock ? 'for update of c' : ''}`
-  const statement = lock ? 'credential for update' : 'credential'
-  const { rows } = await client.query({ name: statement, text, values: [workspaceId, name] })
+  const text = `${SELECT} where c.workspace_id = $1 and c.name = $2 and c.state = 'active'`
+  const { rows } = await client.query({ name: 'credential', text, values: [workspaceId, name] })
   return rows[0] && credentialOf(rows[0])
 }
 
+/** In the order of their ids, so that of two who lock the same ones neither waits for the other in turn. */
+export async function lockCredentials(client: Client, ids: readonly string[]): Promise<Credential[]> {
+  const text = `${SELECT} where c.id = any ($1::uuid[]) order by c.id for update of c`
+  const { rows } = await client.query({ name: 'credentials for update', text, values: [ids] })
+  return rows.map(credentialOf)
+}
+
 async function selectCredentialById(client: Client, id: string): Promise<Credential> {
-  const text = `select ${CREDENTIAL_COLUMNS} from credentials c join workspaces w on w.id = c.workspace_id where c.id = $1`
-  const { rows } = await client.query(text, [id])
+  const { rows } = await client.query(`${SELECT} where c.id = $1`, [id])
   return credentialOf(rows[0])
 }
 
-/** Those that were deleted under this name, the last one first, locked. */
-export async function selectDeletedCredentials(
+/** In one look, so that one that is being deleted or restored is seen before it or after, and never at neither place. */
+export async function selectCredentialsNamed(
   client: Client,
   workspaceId: string,
   name: string,
 ): Promise<Credential[]> {
-  const text = `select ${CREDENTIAL_COLUMNS} from credentials c join workspaces w on w.id = c.workspace_id
-    where c.workspace_id = $1 and c.name = $2 and c.state = 'deleted' order by c.deleted_at desc, c.id desc
-    for update of c`
+  const text = `${SELECT} where c.workspace_id = $1 and c.name = $2
+    order by c.deleted_at desc nulls first, c.id desc`
   const { rows } = await client.query(text, [workspaceId, name])
   return rows.map(credentialOf)
 }

@@ -48,10 +48,9 @@ export function transactionOn(
     deleteToken: (identityId, tokenId) => policy.deleteToken(client, identityId, tokenId),
     tokens: (identityId, page) => policy.selectTokens(client, identityId, page),
 
-    credential: (workspaceId, name, lock = false) =>
-      credentials.selectCredential(client, workspaceId, name, lock),
-    deletedCredentials: (workspaceId, name) =>
-      credentials.selectDeletedCredentials(client, workspaceId, name),
+    credential: (workspaceId, name) => credentials.selectCredential(client, workspaceId, name),
+    credentialsNamed: (workspaceId, name) => credentials.selectCredentialsNamed(client, workspaceId, name),
+    lockCredentials: (ids) => credentials.lockCredentials(client, ids),
     insertCredential: (row) => credentials.insertCredential(client, row),
     updateCredential: (id, change) => credentials.updateCredential(client, id, change),
     credentials: (identityId, workspaceId, filter, page) =>

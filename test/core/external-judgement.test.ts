@@ -244,3 +244,56 @@ t.test('a store that is slower than the deadline gives no value, and none later'
     ),
   )
 })
+
+t.test('what of one call was fresh is judged again too, where judging the others took long', async (t) => {
+  const { vault, by, name } = await begin(t)
+  const local = someName()
+  await vault.create(by, local, '"local"')
+  await vault.create(by, name, '"outside"', {}, OUTSIDE)
+  const { ledger, workspace } = vault
+  const judgeAgain = ledger.judgeAgain.bind(ledger)
+  const judged: string[][] = []
+  ledger.judgeAgain = async (held, deadlineAt) => {
+    const codes = await judgeAgain(held, deadlineAt)
+    judged.push(held.map(({ lease }) => lease.credential))
+    if (judged.length === 1) {
+      const { caller } = await vault.identityWith()
+      await vault.credentials.delete(vault.call(), caller, workspace, local, false)
+      await sleep(600)
+    }
+    return codes
+  }
+  const requests = [local, name].map((credential) => ({ workspace, credential }))
+  const results = await vault.leaseGrants.leaseMany(vault.call(), by.token, requests)
+  t.match(results, [{ code: 'not_found' }, { lease: { credential: name } }])
+  t.strictSame(judged, [[name], [local, name]])
+  t.ok(
+    await eventually(async () => {
+      const leases = await ground.sql('select failed_at from leases where credential = $1', [local])
+      return leases.length === 1 && leases[0]!['failed_at'] !== null
+    }),
+    'its lease has failed',
+  )
+})
+
+t.test('where a fault of our own ends a whole call, the leases of its other parts have failed', async (t) => {
+  const { vault, by } = await begin(t)
+  const [good, bad] = [someName(), someName()]
+  for (const name of [good, bad]) await vault.create(by, name, '"local"')
+  const { ledger, workspace } = vault
+  const grantLeases = ledger.grantLeases.bind(ledger)
+  ledger.grantLeases = async (asks, deadlineAt) => {
+    if (asks.some(({ credential }) => credential === bad)) throw new Error('a damaged page')
+    return grantLeases(asks, deadlineAt)
+  }
+  const requests = [good, bad].map((credential) => ({ workspace, credential }))
+  await t.rejects(vault.leaseGrants.leaseMany(vault.call(), by.token, requests), {
+    message: 'a damaged page',
+  })
+  t.ok(
+    await eventually(async () => {
+      const leases = await ground.sql('select failed_at from leases where credential = $1', [good])
+      return leases.length === 1 && leases[0]!['failed_at'] !== null
+    }),
+  )
+})
