@@ -209,7 +209,7 @@ export async function wire(
     onFormRefused: (operation: string) => formRefusals.add(operation),
     credentials: new Credentials(acts, values),
     values,
-    leases: new Leases(acts, ledger),
+    leases: new Leases(acts, ledger, stores),
     leaseGrants,
     workspaces: new Workspaces(acts, stores),
     roles: new Roles(acts),

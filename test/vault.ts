@@ -194,7 +194,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     keys: new Keys(acts),
     lateEvents,
     leaseGrants,
-    leases: new Leases(acts, ledger),
+    leases: new Leases(acts, ledger, stores),
     ledger,
     relocations: new Relocations({ acts, copies, stores, work: () => relocationWorker.work() }),
     relocationWorker,
@@ -241,7 +241,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
       leaseGrants.lease(call(tuning.deadlineMs), by.token, { workspace, credential, ...more }),
     /** The lease as its own worker sees it. */
     leaseState: async (by: Someone, id: string) =>
-      (await new Leases(acts, ledger).read(call(), by.caller, id)).state,
+      (await new Leases(acts, ledger, stores).read(call(), by.caller, id)).state,
   }
 }
 

@@ -9,6 +9,7 @@ import type { LedgerTransaction } from './ledger-transaction.ts'
 import { isUuid } from './names.ts'
 import type { Lease, LeaseFilter, LeaseScope } from './records.ts'
 import { refusal } from './lease-refusal.ts'
+import type { StoreSet } from './store-set.ts'
 
 type KnownLease = NonNullable<Awaited<ReturnType<LedgerTransaction['lease']>>>
 
@@ -16,10 +17,12 @@ type KnownLease = NonNullable<Awaited<ReturnType<LedgerTransaction['lease']>>>
 export class Leases {
   readonly #acts: Acts
   readonly #ledger: Ledger
+  readonly #stores: StoreSet
 
-  constructor(acts: Acts, ledger: Ledger) {
+  constructor(acts: Acts, ledger: Ledger, stores: StoreSet) {
     this.#acts = acts
     this.#ledger = ledger
+    this.#stores = stores
   }
 
   /** The caller's own leases and those that he may `lease:read`, newest first. */
@@ -41,23 +44,35 @@ export class Leases {
   /**
    * From now on for `ttlSeconds`, judged as a new lease would be.
    *
-   * @throws VaultError `lease_ended`, `lease_superseded`
+   * @throws VaultError `lease_ended`, `lease_superseded`, `link_refused`
    */
   renew(call: Call, caller: Caller, id: string, ttlSeconds: number | undefined): Promise<Lease> {
     return this.#acts.perform(call, caller, 'lease:issue', {}, async (tx, judged, entry) => {
       const lease = await known(tx, judged, id, entry)
       if (!own(judged, lease)) throw forbidden('lease:issue')
-      if (lease.state !== 'active') throw refusal('lease_ended')
-      if (lease.superseded) throw new VaultError('lease_superseded', 'There is a newer version: lease again')
       const { workspace, credential, version } = lease
       const judgement = await tx.judge(judged.token, { workspace, credential, version, ttlSeconds })
-      if (judgement.code) throw refusal(judgement.code)
+      const { code } = judgement
+      // Who may not lease it any more is told so before he is told to lease again.
+      if (code === 'forbidden') throw refusal(code)
+      if (lease.state !== 'active') throw refusal('lease_ended')
+      if (code === 'not_found') throw refusal(code)
+      if (lease.superseded) throw new VaultError('lease_superseded', 'There is a newer version: lease again')
+      if (code) throw refusal(code)
+      if (lease.readAt) await this.#demandOpened(tx, lease)
       await tx.renewLease(id, judgement.expiresAt!)
       const renewed = (await tx.lease(id))!
       // It was revoked after it was looked at.
       if (renewed.state !== 'active') throw refusal('lease_ended')
       return renewed
     })
+  }
+
+  /** Of a link: that its store still lets the workspace read there. */
+  async #demandOpened(tx: LedgerTransaction, { workspace, credential }: KnownLease): Promise<void> {
+    const place = await tx.workspace(workspace)
+    const linking = place && (await tx.credential(place.id, credential))
+    if (linking?.link) this.#stores.follow(linking.link, workspace)
   }
 
   /** Again and again 204. */

@@ -113,6 +113,8 @@ export function leaseRoutes({ leases }: { leases: Leases }): FastifyPluginCallba
           'lease_superseded',
           'lease_ended',
           'version_gone',
+          'link_refused',
+          'store_unavailable',
           'leasing_halted',
         ],
       }),

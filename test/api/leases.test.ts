@@ -149,6 +149,29 @@ t.test('a renewal runs from now, is judged as a new lease, and ends with the lea
   t.equal((await worker('POST', `/v1/leases/${short.id}/renew`)).json.code, 'lease_ended')
 })
 
+t.test('who may not lease any more is told so, whatever has become of his lease', async (t) => {
+  const narrowed = service.as(await service.identity('narrowed', [ALL]))
+  const leases: Record<string, string> = {}
+  for (const name of ['n-active', 'n-superseded', 'n-revoked']) {
+    await put(name)
+    leases[name] = (await narrowed('POST', `${C}/${name}/leases`)).json.lease.id
+  }
+  await worker('PUT', `${C}/n-superseded/value`, { value: 'two' })
+  await worker('DELETE', `/v1/leases/${leases['n-revoked']}`)
+  const renewals = async () => {
+    const answers = await Promise.all(
+      Object.values(leases).map((id) => narrowed('POST', `/v1/leases/${id}/renew`)),
+    )
+    return answers.map(({ json }) => json.code)
+  }
+  t.same(await renewals(), [undefined, 'lease_superseded', 'lease_ended'])
+  const grants = [{ ...ALL, actions: ['lease:read'] }]
+  await service.admin('PUT', '/v1/admin/roles/narrowed', { grants })
+  t.same(await renewals(), ['forbidden', 'forbidden', 'forbidden'])
+  await service.admin('PUT', '/v1/admin/roles/narrowed', { grants: [] })
+  t.same(await renewals(), ['not_found', 'not_found', 'lease_ended'], 'his own lease he knows')
+})
+
 t.test('revoking a lease is 204 again and again, and changes nothing the second time', async (t) => {
   await put('revoked')
   const { id } = (await lease('revoked')).json.lease

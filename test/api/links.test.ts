@@ -213,7 +213,7 @@ t.test('a workspace reads only under its own prefixes, whatever is cached for an
 t.test(
   'a link that is no longer opened is refused when it is leased, and its lease has failed',
   async (t) => {
-    await valueAt('closed', 'one')
+    const { id } = (await valueAt('closed', 'one')).json.lease
     await ground.sql(`update copies set locator = 'apps/globex/closed' where locator = 'apps/acme/closed'`)
     const before = vault.calls.length
     const { status, json } = await lease('closed')
@@ -223,6 +223,8 @@ t.test(
     t.ok(await eventually(async () => (await failed()).length === 1))
     const [event] = await failed()
     t.equal((await writer('GET', `/v1/leases/${event!.lease}`)).json.state, 'failed')
+    const renewal = await writer('POST', `/v1/leases/${id}/renew`)
+    t.match([renewal.status, renewal.json.code], [403, 'link_refused'], 'nor is an older lease renewed')
   },
 )
 

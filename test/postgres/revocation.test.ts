@@ -238,3 +238,19 @@ t.test('who changes the policy and is revoked while he waits for it has changed 
   t.equal(await putting, 'unauthenticated')
   t.strictSame(await ground.sql('select from roles where name = $1', [role]), [])
 })
+
+t.test('a renewal that a revocation overtakes is told that the lease has ended', async (t) => {
+  const { here, there, worker, one, states } = await twoProcesses(t)
+  const { ledger } = here
+  const transaction = ledger.transaction.bind(ledger)
+  ledger.transaction = (call, caller, act) =>
+    transaction(call, caller, (tx) => {
+      const renewLease: typeof tx.renewLease = async (...of) => {
+        await there.leases.revoke(there.call(), worker.caller, one.id)
+        return tx.renewLease(...of)
+      }
+      return act({ ...tx, renewLease })
+    })
+  t.equal(await code(here.leases.renew(here.call(), worker.caller, one.id, 60)), 'lease_ended')
+  t.equal((await states())[0], 'revoked')
+})
