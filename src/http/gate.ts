@@ -90,7 +90,8 @@ export class Gate {
       const token = shown ? parseToken(shown[1]!) : undefined
       const timer = deadline ? setTimeout(expire, this.#deadlineMs, reply) : undefined
       setRequestCaller(request, { call, token, known: undefined, judgedAt: now, timer })
-      done()
+      if (reply.raw.socket) done()
+      else awaitTurn(request, reply, timer, done)
     }
   }
 
@@ -187,6 +188,25 @@ export class Gate {
 
 function expire(reply: FastifyReply): void {
   if (!reply.sent) reply.send(deadlinePassed())
+}
+
+/**
+ * Node holds an answer back until those of the same connection that were asked for before it have left: what was judged
+ * meanwhile would leave long after its judgement. So a request that was sent ahead waits for its turn, and its deadline
+ * runs on.
+ */
+function awaitTurn(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  timer: NodeJS.Timeout | undefined,
+  done: Done,
+): void {
+  const gone = (): void => clearTimeout(timer)
+  request.raw.once('close', gone)
+  reply.raw.once('socket', () => {
+    request.raw.off('close', gone)
+    if (!reply.sent) done()
+  })
 }
 
 const demandNames: preHandlerHookHandler = (request, _reply, done) => {
