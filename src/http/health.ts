@@ -11,6 +11,12 @@ const checks = {
   description: 'What was found, by what was looked at.',
 }
 
+const LIVE_WAIT_MS_MAX = 500
+const NOT_KNOWN: HealthReport = {
+  ready: false,
+  checks: { database: 'unknown', schema: 'unknown', keys: 'unknown' },
+}
+
 /** What health answers. */
 export const healthComponents: readonly Component[] = [{ $id: 'Health', ...open({ ready: flag, checks }) }]
 
@@ -29,8 +35,6 @@ export function healthRoutes(
   onFirstReady: (request: FastifyRequest) => void,
 ): FastifyPluginCallback {
   let told = false
-  let last: HealthReport = { ready: false, checks: {} }
-  const check = async (): Promise<HealthReport> => (last = await health())
   return (app, _options, done) => {
     app.get(
       '/health/live',
@@ -39,13 +43,10 @@ export function healthRoutes(
         tag: 'service',
         summary: 'Whether the process lives, with what the last check found',
         access: 'open',
+        deadline: false,
         answers: { 200: answers[200] },
       }),
-      (_request, reply) => {
-        // A process that waits for its database is alive: the check goes on without this answer.
-        check().catch(() => (last = { ready: false, checks: {} }))
-        answer(reply, 200, last)
-      },
+      async (_request, reply) => answer(reply, 200, await soon(health())),
     )
     app.get(
       '/health/ready',
@@ -57,7 +58,7 @@ export function healthRoutes(
         answers,
       }),
       async (request, reply) => {
-        const found = await check()
+        const found = await health()
         if (found.ready && !told) {
           told = true
           setImmediate(onFirstReady, request)
@@ -66,6 +67,19 @@ export function healthRoutes(
       },
     )
     done()
+  }
+}
+
+/** A process that waits for its database is alive: it says that nothing is known, never what was known before. */
+async function soon(check: Promise<HealthReport>): Promise<HealthReport> {
+  const late = Promise.withResolvers<HealthReport>()
+  const timer = setTimeout(late.resolve, LIVE_WAIT_MS_MAX, NOT_KNOWN)
+  try {
+    return await Promise.race([check, late.promise])
+  } catch {
+    return NOT_KNOWN
+  } finally {
+    clearTimeout(timer)
   }
 }
 

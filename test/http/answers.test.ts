@@ -1,5 +1,6 @@
 import t from 'tap'
 import { forbidden, VaultError } from '../../src/core/errors.ts'
+import type { HealthReport } from '../../src/core/health.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { buildAdminApp } from '../../src/http/admin-app.ts'
 import { buildServiceApp } from '../../src/http/service-app.ts'
@@ -253,6 +254,31 @@ t.test('health decides readiness and never life', async (t) => {
   const live = await ask(app, { url: '/health/live', headers: { authorization: '' } })
   t.equal(live.status, 200)
   t.strictSame(live.json, { ready: false, checks: { database: 'unreachable' } })
+})
+
+t.test('life is answered with what is found now, not with what was found before', async (t) => {
+  let found: Promise<HealthReport> = Promise.resolve({ ready: true, checks: { database: 'ok' } })
+  const { deps } = stubDeps({}, { health: () => found, deadlineSeconds: 0.1 })
+  const app = buildServiceApp(deps)
+  const live = () => ask(app, { url: '/health/live', headers: { authorization: '' } })
+  t.strictSame(
+    (await live()).json,
+    { ready: true, checks: { database: 'ok' } },
+    'the first answer knows it too',
+  )
+  found = Promise.resolve({ ready: false, checks: { database: 'unavailable' } })
+  t.strictSame((await live()).json, await found)
+  const notKnown = { ready: false, checks: { database: 'unknown', schema: 'unknown', keys: 'unknown' } }
+  found = new Promise(() => undefined)
+  const start = performance.now()
+  const waited = await live()
+  t.ok(performance.now() - start < 1000, 'a check that hangs does not hold it up')
+  t.equal(waited.status, 200)
+  t.strictSame(waited.json, notKnown)
+  found = Promise.reject(new Error('nobody is asked'))
+  const failed = await live()
+  t.equal(failed.status, 200)
+  t.strictSame(failed.json, notKnown)
 })
 
 t.test('x-forwarded-for is believed of a trusted proxy only', async (t) => {
