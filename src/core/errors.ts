@@ -38,7 +38,7 @@ export type ProblemCode =
 
 /** One fault in the form of a request: where it is and what to change. Never repeats what the caller sent. */
 export interface FormFault {
-  /** JSON Pointer into the body, `?name` for a query parameter, or `if-match`. */
+  /** JSON Pointer into the body, `?name` for a query parameter, or the name of a header. */
   pointer: string
   detail: string
 }

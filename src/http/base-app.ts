@@ -12,7 +12,8 @@ import type { HttpDeps } from './http-deps.ts'
 import type { DocumentPart } from './openapi-document.ts'
 import { documentComponents, documentOptions, documentRoutes } from './openapi-document.ts'
 import type { OperationConfig } from './operation.ts'
-import { invalidHttp } from './problems.ts'
+import type { OwnAnswers } from './own-answers.ts'
+import { answerForNode, answerNoHttp, hostFault } from './own-answers.ts'
 import { parseQuery } from './query.ts'
 import { requestCallerOf } from './request-caller.ts'
 import type { Component } from './schemas.ts'
@@ -60,8 +61,10 @@ function assemble(
   const schemaController = {
     compilersFactory: { buildValidator, buildSerializer: () => serializers.compiler },
   }
-  const options = { ...serverOptions(deps, headers), schemaController }
+  const own: OwnAnswers = { newRequestId: requestIds(), headers }
+  const options = { ...serverOptions(deps, own), schemaController }
   const app = fastify(options as never) as unknown as FastifyInstance
+  answerForNode(app, own)
 
   app.decorateRequest('caller', null)
   for (const component of components) app.addSchema(component)
@@ -80,7 +83,9 @@ function assemble(
   })
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id).headers(headers)
-    done()
+    const fault = hostFault(request)
+    if (fault) sendProblem(request, reply, fault)
+    else done()
   })
   app.addHook('onRoute', (route) => gate.guard(route))
   app.addHook('onSend', gate.release)
@@ -149,13 +154,19 @@ async function answerError(
   return sendProblem(request, reply, fault)
 }
 
-function serverOptions(deps: HttpDeps, headers: Record<string, string>) {
-  const { tls, trustedProxies = [] } = deps
+function requestIds(): () => string {
   const prefix = randomBytes(5).toString('hex')
   let requests = 0
+  return () => `${prefix}-${(++requests).toString(36)}`
+}
+
+function serverOptions(deps: HttpDeps, own: OwnAnswers) {
+  const { tls, trustedProxies = [] } = deps
+  // Node would answer by itself, and bare.
+  const plain = { requireHostHeader: false }
   return {
     logger: false,
-    genReqId: () => `${prefix}-${(++requests).toString(36)}`,
+    genReqId: own.newRequestId,
     requestIdHeader: false as const,
     trustProxy: trustedProxies.length > 0 ? trustedProxies : false,
     exposeHeadRoutes: false,
@@ -174,16 +185,14 @@ function serverOptions(deps: HttpDeps, headers: Record<string, string>) {
       onCreate: compareTextsBySet,
     },
     frameworkErrors: (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
-      reply.header('x-request-id', request.id).headers(headers)
-      sendProblem(request, reply, faultOf(error))
+      reply.header('x-request-id', request.id).headers(own.headers)
+      sendProblem(request, reply, hostFault(request) ?? faultOf(error))
     },
-    clientErrorHandler: (_error: Error, socket: Socket) => {
-      if (socket.destroyed) return
-      if (!socket.writable) socket.destroy()
-      else socket.end(invalidHttp(`${prefix}-${(++requests).toString(36)}`, headers))
-    },
+    clientErrorHandler: (_error: Error, socket: Socket) => answerNoHttp(socket, own),
+    http: plain,
     ...(tls && {
       https: {
+        ...plain,
         cert: tls.cert,
         key: tls.key,
         ...(tls.ca && { ca: tls.ca, requestCert: true, rejectUnauthorized: true }),

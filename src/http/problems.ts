@@ -109,10 +109,14 @@ export function codesByStatus(codes: readonly ProblemCode[]): Map<number, string
   return texts
 }
 
-/** The whole answer to what is not even HTTP, as it goes over the wire. */
-export function invalidHttp(requestId: string, headers: Readonly<Record<string, string>>): string {
-  const fault = new VaultError('invalid_request', 'This is not HTTP/1.1 as it is understood here')
-  const body = JSON.stringify(problemOf(fault, requestId))
+/** The whole answer where there is no response to write it to, as it goes over the wire. */
+export function problemText(
+  fault: VaultError,
+  requestId: string,
+  headers: Readonly<Record<string, string>>,
+): string {
+  const problem = problemOf(fault, requestId)
+  const body = JSON.stringify(problem)
   const lines = Object.entries({
     ...headers,
     'x-request-id': requestId,
@@ -120,5 +124,5 @@ export function invalidHttp(requestId: string, headers: Readonly<Record<string, 
     'content-length': Buffer.byteLength(body),
     connection: 'close',
   }).map(([name, value]) => `${name}: ${value}`)
-  return `HTTP/1.1 400 Bad Request\r\n${lines.join('\r\n')}\r\n\r\n${body}`
+  return `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}\r\n${lines.join('\r\n')}\r\n\r\n${body}`
 }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { VaultError } from '../../src/core/errors.ts'
 import { outcomeOf } from '../../src/core/audit.ts'
-import { invalidHttp, PROBLEM_CODES, PROBLEMS, problemOf, retryAfterOf } from '../../src/http/problems.ts'
+import { PROBLEM_CODES, PROBLEMS, problemOf, problemText, retryAfterOf } from '../../src/http/problems.ts'
 
 t.test('the document names every code', async (t) => {
   const yaml = readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8')
@@ -41,10 +41,10 @@ t.test('every 400 says where', async (t) => {
   }
 })
 
-t.test('what is not HTTP is answered as a problem too', async (t) => {
-  const text = invalidHttp('r-2', { 'cache-control': 'no-store' })
+t.test('a problem that no response carries is a whole answer', async (t) => {
+  const text = problemText(new VaultError('invalid_request', 'x'), 'r-2', { 'cache-control': 'no-store' })
   const [head, body] = text.split('\r\n\r\n')
-  t.match(head, /^HTTP\/1\.1 400 /)
+  t.match(head, /^HTTP\/1\.1 400 Bad Request\r\n/)
   t.match(head, 'x-request-id: r-2')
   t.equal(Number(/content-length: (\d+)/.exec(head!)?.[1]), Buffer.byteLength(body!))
   t.equal(JSON.parse(body!).code, 'invalid_request')

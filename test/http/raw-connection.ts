@@ -4,8 +4,8 @@ import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { good } from './stub-deps.ts'
 
-/** Only what a test's end needs. */
-interface Ends {
+/** What of a test ends what it opened. */
+export interface Ends {
   teardown(fn: () => unknown): unknown
 }
 
