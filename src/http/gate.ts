@@ -172,7 +172,8 @@ export class Gate {
 
   readonly #limitRate: preHandlerHookHandler = (request, _reply, done) => {
     const { credentials } = (request.body ?? {}) as { credentials?: unknown[] }
-    const points = credentials?.length ?? 1
+    // What is more than a second's worth would never get in: it takes a whole second.
+    const points = Math.min(credentials?.length ?? 1, this.#limit)
     const key = requestCallerOf(request)!.token!.digest.toString('base64')
     this.#limiter!.consume(key, points).then(
       () => done(),

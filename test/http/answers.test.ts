@@ -4,7 +4,7 @@ import type { HealthReport } from '../../src/core/health.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { buildAdminApp } from '../../src/http/admin-app.ts'
 import { buildServiceApp } from '../../src/http/service-app.ts'
-import { ask, bad, caller, credential, lease, stubDeps, VALUE_TEXT } from './stub-deps.ts'
+import { ask, caller, credential, lease, stubDeps, VALUE_TEXT } from './stub-deps.ts'
 
 const C = '/v1/workspaces/acme/credentials'
 
@@ -225,21 +225,6 @@ t.test('an answer that took long is given only to one who is still known', async
   t.equal((await meanwhile({ ...caller, policyVersion: 8 })).status, 503)
   t.equal((await meanwhile({ ...caller, policyVersion: 8 }, 'DELETE')).status, 204, 'what is done is told')
   t.strictSame(seen.failedAuthentications, ['getCredential'])
-})
-
-t.test('one token gets so many credentials a second, and another is not slowed by it', async (t) => {
-  const { deps } = stubDeps({}, { rateLimit: 5, authenticate: async () => caller })
-  const app = buildServiceApp(deps)
-  const url = '/v1/workspaces/acme/leases'
-  t.equal((await ask(app, { method: 'POST', url, payload: { credentials: ['a', 'b', 'c'] } })).status, 200)
-  t.equal((await ask(app, { url: '/v1/whoami' })).status, 200)
-  const limited = await ask(app, { method: 'POST', url, payload: { credentials: ['a', 'b'] } })
-  t.equal(limited.status, 429)
-  t.equal(limited.json.code, 'rate_limited')
-  t.equal(limited.headers['retry-after'], '1')
-  const other = { authorization: `Bearer ${bad.text.reveal()}` }
-  t.equal((await ask(app, { url: '/v1/whoami', headers: other })).status, 200)
-  t.equal((await ask(app, { url: '/health/ready' })).status, 200)
 })
 
 t.test('health decides readiness and never life', async (t) => {

@@ -1,0 +1,32 @@
+import t from 'tap'
+import { buildServiceApp } from '../../src/http/service-app.ts'
+import { ask, bad, caller, stubDeps } from './stub-deps.ts'
+
+t.test('one token gets so many credentials a second, and another is not slowed by it', async (t) => {
+  const { deps } = stubDeps({}, { rateLimit: 5, authenticate: async () => caller })
+  const app = buildServiceApp(deps)
+  const url = '/v1/workspaces/acme/leases'
+  t.equal((await ask(app, { method: 'POST', url, payload: { credentials: ['a', 'b', 'c'] } })).status, 200)
+  t.equal((await ask(app, { url: '/v1/whoami' })).status, 200)
+  const limited = await ask(app, { method: 'POST', url, payload: { credentials: ['a', 'b'] } })
+  t.equal(limited.status, 429)
+  t.equal(limited.json.code, 'rate_limited')
+  t.equal(limited.headers['retry-after'], '1')
+  const other = { authorization: `Bearer ${bad.text.reveal()}` }
+  t.equal((await ask(app, { url: '/v1/whoami', headers: other })).status, 200)
+  t.equal((await ask(app, { url: '/health/ready' })).status, 200)
+})
+
+t.test('a batch that is larger than the rate takes a whole second, and no less than that', async (t) => {
+  const { deps } = stubDeps({}, { rateLimit: 2 })
+  const app = buildServiceApp(deps)
+  const url = '/v1/workspaces/acme/leases'
+  const batch = async () =>
+    (await ask(app, { method: 'POST', url, payload: { credentials: ['a', 'b', 'c'] } })).status
+  t.equal(await batch(), 200)
+  t.equal((await ask(app, { url: '/v1/whoami' })).status, 429, 'nothing is left of this second')
+  t.equal(await batch(), 429)
+  await new Promise((resolve) => setTimeout(resolve, 1100))
+  t.equal((await ask(app, { url: '/v1/whoami' })).status, 200)
+  t.equal(await batch(), 429, 'a second of which something was taken is not whole')
+})
