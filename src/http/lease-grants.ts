@@ -1,4 +1,5 @@
-import type { FastifyPluginCallback } from 'fastify'
+import type { FastifyPluginCallback, FastifyReply } from 'fastify'
+import type { Call } from '../core/calls.ts'
 import type { ProblemCode } from '../core/errors.ts'
 import { VaultError } from '../core/errors.ts'
 import type { Granted, LeaseGrants } from '../core/lease-grants.ts'
@@ -86,6 +87,11 @@ export function leaseGrantRoutes(
   serializers: Serializers,
 ): FastifyPluginCallback {
   const writeLease = serializers.of('Lease')
+  const demandPresent = (reply: FastifyReply, call: Call, granted: readonly Granted[]): void => {
+    if (!isGone(reply)) return
+    leaseGrants.undelivered(call, granted)
+    throw new VaultError('unavailable', 'Whoever asked for this has hung up')
+  }
   return (app, _options, done) => {
     app.post<{ Params: { workspace: string; name: string }; Body: LeaseBody }>(
       '/v1/workspaces/:workspace/credentials/:name/leases',
@@ -110,6 +116,7 @@ export function leaseGrantRoutes(
         const { ttl_seconds: ttlSeconds, version, run_id: runId, reason } = request.body
         const asked = { workspace, credential, version, ttlSeconds, runId, reason }
         const granted = await leaseGrants.lease(call, token!, asked)
+        demandPresent(reply, call, [granted])
         reply.code(201).header('location', `/v1/leases/${granted.lease.id}`).header('content-type', JSON_TEXT)
         return `{${leaseAndValue(granted, writeLease)}}`
       },
@@ -131,6 +138,8 @@ export function leaseGrantRoutes(
         const { credentials, ttl_seconds: ttlSeconds, run_id: runId, reason } = request.body
         const asked = credentials.map((credential) => ({ workspace, credential, ttlSeconds, runId, reason }))
         const outcomes = await leaseGrants.leaseMany(call, token!, asked)
+        const granted = outcomes.filter((outcome): outcome is Granted => !(outcome instanceof VaultError))
+        demandPresent(reply, call, granted)
         const results = outcomes.map((outcome, index) => {
           const name = JSON.stringify(credentials[index])
           if (!(outcome instanceof VaultError))
@@ -143,6 +152,11 @@ export function leaseGrantRoutes(
     )
     done()
   }
+}
+
+/** Whether nothing of an answer leaves any more: it was answered at the deadline, or the connection has ended. */
+function isGone({ sent, raw }: FastifyReply): boolean {
+  return sent || raw.destroyed || raw.socket?.writable === false
 }
 
 function leaseAndValue({ lease, value }: Granted, writeLease: Serialize): string {

@@ -5,7 +5,7 @@ import { StoreError } from '../../src/core/secret-store.ts'
 import type { Answer, Json } from '../service.ts'
 import { ALL, startService } from '../service.ts'
 import type { Troubled } from '../troubled-store.ts'
-import { barrier, forEver, troubledStore } from '../troubled-store.ts'
+import { barrier, forEver, rest, troubledStore } from '../troubled-store.ts'
 import { eventsIn, eventually } from '../vault.ts'
 
 const C = '/v1/workspaces/acme/credentials'
@@ -26,13 +26,15 @@ const service = await startService(
   { stores: [faulty.store, well.store], longestCallSeconds: 30 },
 )
 const { ground } = service
-const writer = service.as(await service.identity('writer', [ALL]))
+const token = await service.identity('writer', [ALL])
+const writer = service.as(token)
 const connector = 'source-postgres'
 const SECRET = 'Z-what-the-provider-says'
 const put = (name: string, body: object) => writer('PUT', `${C}/${name}`, { connector, ...body })
 const lease = (name: string) => writer('POST', `${C}/${name}/leases`)
 const batch = (...credentials: string[]) => writer('POST', '/v1/workspaces/acme/leases', { credentials })
 
+const url = await service.strongroom.serviceApp.listen({ host: '127.0.0.1', port: 0 })
 await put('stored', { value: 'one', store: 'faulty' })
 await put('linked', { link: { store: 'faulty', locator: 'apps/db' } })
 await put('local', { value: 'local' })
@@ -209,6 +211,27 @@ t.test('operators see each store, what it keeps and whether it is well', async (
   t.match([refused.status, refused.json.code], [403, 'forbidden'])
 })
 
+t.test('a lease of one who hung up while its store was waited for has failed', async (t) => {
+  await put('unwanted', { value: 'one', store: 'faulty' })
+  const hangUp = new AbortController()
+  const authorization = `Bearer ${token}`
+  const leave = async (call: string): Promise<void> => {
+    if (call !== 'get') return
+    hangUp.abort()
+    await rest(50)
+  }
+  const unwanted = { method: 'POST', headers: { authorization }, signal: hangUp.signal }
+  await during(leave, async () => {
+    await t.rejects(fetch(`${url}${C}/unwanted/leases`, unwanted), { name: 'AbortError' })
+    await rest(100)
+  })
+  const events = () => eventsIn(ground, `credential = 'unwanted' and action = 'lease:issue'`)
+  t.ok(await eventually(async () => (await events()).length === 2))
+  const [granted, failed] = await events()
+  t.match([granted, failed], [{ outcome: 'allowed' }, { outcome: 'failed', lease: granted!.lease }])
+  t.equal((await writer('GET', `/v1/leases/${granted!.lease}`)).json.state, 'failed')
+})
+
 t.test('a service that is stopped takes no more connections, whatever its sweep waits for', async (t) => {
   const names = Array.from({ length: 12 }, (_, n) => `doomed-${n}`)
   for (const name of names) await put(name, { value: 1, store: 'well' })
@@ -219,7 +242,6 @@ t.test('a service that is stopped takes no more connections, whatever its sweep 
   await ground.sql(
     `update copies set dropped_at = now() - interval '1 hour' where store = 'well' and for_good`,
   )
-  const url = await service.strongroom.serviceApp.listen({ host: '127.0.0.1', port: 0 })
   const answers = (): Promise<boolean> =>
     fetch(`${url}/health/live`, { headers: { connection: 'close' } }).then(
       () => true,

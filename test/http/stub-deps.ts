@@ -116,7 +116,8 @@ function stub(service: string, answers: Record<string, (...args: never[]) => unk
 }
 
 const written = async () => ({ credential, changed: true, created: false })
-const granted = { lease, value: new Secret(VALUE_TEXT) }
+/** What the stub leases. */
+export const granted = { lease, value: new Secret(VALUE_TEXT) }
 const DEFAULTS: Record<string, (...args: never[]) => unknown> = {
   'credentials.create': async () => ({ credential, changed: true, created: true }),
   'credentials.put': written,
