@@ -4,7 +4,7 @@ import type { Action, Subject } from './grants.ts'
 import { allows, allowsAdmin, inWorkspace, mayKnow } from './grants.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Credential, Workspace } from './records.ts'
-import { isCredentialName, isSlug } from './names.ts'
+import { askedCredentialName, askedSlug } from './names.ts'
 
 /** @throws VaultError `not_found` where the workspace is missing or the caller has no grant in it. */
 export async function admitToWorkspace(
@@ -12,7 +12,7 @@ export async function admitToWorkspace(
   caller: Caller,
   name: string,
 ): Promise<Workspace> {
-  const workspace = isSlug(name) ? await tx.workspace(name) : undefined
+  const workspace = await tx.workspace(askedSlug(name))
   if (!workspace || !inWorkspace(caller.grants, name)) throw notFound()
   return workspace
 }
@@ -30,7 +30,7 @@ export async function admitToCredential(
   action: Action,
   lock = false,
 ): Promise<Credential> {
-  const found = isCredentialName(name) ? await tx.credential(workspace.id, name) : undefined
+  const found = await tx.credential(workspace.id, askedCredentialName(name))
   if (!found) throw notFound()
   const [credential] = lock ? await lockKnown(tx, caller, [found]) : [found]
   if (!credential || !isActive(credential)) throw notFound()

@@ -7,6 +7,7 @@ import type { Action } from './grants.ts'
 import type { Ledger } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import { CallerOutdated, OutcomeUnknown, SealingKeyChanged } from './ledger.ts'
+import { isCredentialName, isSlug } from './names.ts'
 import type { Sealer } from './sealer.ts'
 
 /** What an act is about; the act adds to it what it learns, such as the version that it made. */
@@ -50,8 +51,9 @@ export class Acts {
     act: (tx: LedgerTransaction, caller: Caller, entry: AuditEntry) => Promise<T>,
   ): Promise<T> {
     let judged = caller
+    const about = { ...target, ...named(target) }
     while (performance.now() < call.deadlineAt) {
-      const entry: AuditEntry = { identity: judged.identity, action, outcome: 'allowed', ...target }
+      const entry: AuditEntry = { identity: judged.identity, action, outcome: 'allowed', ...about }
       try {
         const result = await this.#ledger.transaction(call, judged, async (tx) => {
           const done = await act(tx, judged, entry)
@@ -68,7 +70,7 @@ export class Acts {
         else throw await this.#refused(call, entry, error)
       }
     }
-    const entry: AuditEntry = { identity: judged.identity, action, outcome: 'failed', ...target }
+    const entry: AuditEntry = { identity: judged.identity, action, outcome: 'failed', ...about }
     throw this.#unrecorded(call, entry, deadlinePassed())
   }
 
@@ -105,5 +107,13 @@ export class Acts {
     const code = codeOf(error)
     this.#told.onUnrecorded({ ...entry, outcome: outcomeOf(code), code, mark: undefined }, call)
     return error
+  }
+}
+
+/** What cannot be a name goes into no event: it would be free text of the caller's. */
+function named({ workspace, credential }: Target): Target {
+  return {
+    workspace: isSlug(workspace) ? workspace : undefined,
+    credential: isCredentialName(credential) ? credential : undefined,
   }
 }

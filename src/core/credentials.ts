@@ -9,7 +9,7 @@ import { allows, hasAction, mayKnow, newlyLeasable } from './grants.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { Credential, CredentialChange, CredentialFilter, Link, Workspace } from './records.ts'
 import { LABELS_MAX, patchLabels, sameLabels } from './labels.ts'
-import { isCredentialName } from './names.ts'
+import { askedCredentialName, isCredentialName } from './names.ts'
 import { onCredential } from './on-credential.ts'
 import type { Secret } from './secret.ts'
 import type { Values } from './values.ts'
@@ -97,8 +97,8 @@ export class Credentials {
       async (tx, judged, entry) => {
         const act = { tx, caller: judged, entry, draft }
         const place = await admitToWorkspace(tx, judged, workspace)
+        let existing = await findActive(tx, judged, place.id, askedCredentialName(name))
         if (!isCredentialName(name)) throw notFound()
-        let existing = await findActive(tx, judged, place.id, name)
         const wanted = subjectOfInput(place, name, input)
         if (!existing) {
           demand(judged, WRITE, wanted)
@@ -223,9 +223,8 @@ export class Credentials {
     const action = purge ? 'credential:purge' : 'credential:delete'
     return this.#acts.perform(call, caller, action, target, async (tx, judged, entry) => {
       const place = await admitToWorkspace(tx, judged, workspace)
-      if (!isCredentialName(name)) throw notFound()
       const isMeant = purge ? () => true : isActive
-      const named = (await tx.credentialsNamed(place.id, name)).filter(isMeant)
+      const named = (await tx.credentialsNamed(place.id, askedCredentialName(name))).filter(isMeant)
       const doomed = (await lockKnown(tx, judged, named)).filter(isMeant)
       if (doomed.length === 0) throw notFound()
       for (const one of doomed) {
@@ -245,8 +244,7 @@ export class Credentials {
     const target = { workspace, credential: name }
     return this.#acts.perform(call, caller, 'credential:delete', target, async (tx, judged, entry) => {
       const place = await admitToWorkspace(tx, judged, workspace)
-      if (!isCredentialName(name)) throw notFound()
-      const named = await tx.credentialsNamed(place.id, name)
+      const named = await tx.credentialsNamed(place.id, askedCredentialName(name))
       const known = await lockKnown(tx, judged, named)
       const last = known.find((one) => !isActive(one))
       const subject = last ?? known[0]

@@ -2,10 +2,11 @@ import { demandAdmin } from './access.ts'
 import type { Acts } from './acts.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import { VaultError, notFound, unknownName } from './errors.ts'
+import { askedSlug, isSlug } from './names.ts'
 import type { Identity, TokenRecord } from './records.ts'
 import { demandAdministrator, markPrivilege } from './roles.ts'
 import type { Secret } from './secret.ts'
-import { mintToken } from './token.ts'
+import { isTokenId, mintToken } from './token.ts'
 
 const ACTION = 'admin:identities'
 const TOKENS = 'admin:tokens'
@@ -29,9 +30,9 @@ export class Identities {
   /** @throws VaultError `not_found` */
   read(call: Call, caller: Caller, name: string): Promise<Identity> {
     return this.#acts.perform(call, caller, ACTION, {}, async (tx, judged, entry) => {
-      entry.detail = JSON.stringify({ identity: name })
+      entry.detail = JSON.stringify({ identity: askedSlug(name) })
       demandAdmin(judged, ACTION)
-      const identity = await tx.identity(name)
+      const identity = await tx.identity(askedSlug(name))
       if (!identity) throw notFound()
       return identity
     })
@@ -45,10 +46,11 @@ export class Identities {
     roles: string[],
   ): Promise<{ identity: Identity; created: boolean }> {
     return this.#acts.perform(call, caller, ACTION, {}, async (tx, judged, entry) => {
-      entry.detail = JSON.stringify({ identity: name, roles })
+      entry.detail = JSON.stringify({ identity: askedSlug(name), roles })
       demandAdmin(judged, ACTION)
+      if (!isSlug(name)) throw notFound()
       await tx.changePolicy()
-      const known = await tx.identity(name)
+      const known = await tx.identity(askedSlug(name))
       const unchanged = known && sameNames(known.roles, roles)
       if (known?.id === judged.identityId && !unchanged) {
         throw new VaultError('forbidden', 'Nobody changes his own roles')
@@ -65,10 +67,10 @@ export class Identities {
   /** Revokes its tokens and leases. @throws VaultError `in_use` for the last administrator */
   delete(call: Call, caller: Caller, name: string): Promise<void> {
     return this.#acts.perform(call, caller, ACTION, {}, async (tx, judged, entry) => {
-      entry.detail = JSON.stringify({ identity: name })
+      entry.detail = JSON.stringify({ identity: askedSlug(name) })
       demandAdmin(judged, ACTION)
       await tx.changePolicy()
-      const identity = await tx.identity(name)
+      const identity = await tx.identity(askedSlug(name))
       if (!identity) throw notFound()
       await tx.revokeLeases({ identityId: identity.id })
       await tx.deleteIdentity(identity.id)
@@ -85,9 +87,9 @@ export class Identities {
   ): Promise<{ record: TokenRecord; token: Secret }> {
     const minted = mintToken()
     return this.#acts.perform(call, caller, TOKENS, {}, async (tx, judged, entry) => {
-      entry.detail = JSON.stringify({ identity: name, token: minted.id })
+      entry.detail = JSON.stringify({ identity: askedSlug(name), token: minted.id })
       demandAdmin(judged, TOKENS)
-      const identity = await tx.identity(name)
+      const identity = await tx.identity(askedSlug(name))
       if (!identity) throw notFound()
       const record = await tx.insertToken(
         identity.id,
@@ -101,9 +103,9 @@ export class Identities {
 
   tokens(call: Call, caller: Caller, name: string, page: PageRequest): Promise<Page<TokenRecord>> {
     return this.#acts.perform(call, caller, TOKENS, {}, async (tx, judged, entry) => {
-      entry.detail = JSON.stringify({ identity: name })
+      entry.detail = JSON.stringify({ identity: askedSlug(name) })
       demandAdmin(judged, TOKENS)
-      const identity = await tx.identity(name)
+      const identity = await tx.identity(askedSlug(name))
       if (!identity) throw notFound()
       return tx.tokens(identity.id, page)
     })
@@ -112,12 +114,13 @@ export class Identities {
   /** Ends the token and its leases. */
   revokeToken(call: Call, caller: Caller, name: string, tokenId: string): Promise<void> {
     return this.#acts.perform(call, caller, TOKENS, {}, async (tx, judged, entry) => {
-      entry.detail = JSON.stringify({ identity: name })
+      entry.detail = JSON.stringify({ identity: askedSlug(name) })
       demandAdmin(judged, TOKENS)
       await tx.changePolicy()
-      const identity = await tx.identity(name)
-      if (!identity || !(await tx.deleteToken(identity.id, tokenId))) throw notFound()
-      entry.detail = JSON.stringify({ identity: name, token: tokenId })
+      const identity = await tx.identity(askedSlug(name))
+      if (!identity || !(await tx.deleteToken(identity.id, isTokenId(tokenId) ? tokenId : '')))
+        throw notFound()
+      entry.detail = JSON.stringify({ identity: askedSlug(name), token: tokenId })
       await tx.revokeLeases({ tokenId })
     })
   }

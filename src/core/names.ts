@@ -30,6 +30,16 @@ export function isCredentialName(name: unknown): name is string {
   return typeof name === 'string' && CREDENTIAL_NAME.test(name)
 }
 
+/** For asking: what cannot be a slug becomes what nobody is called, and is missing by the same work. */
+export function askedSlug(name: string): string {
+  return isSlug(name) ? name : ''
+}
+
+/** The same for the name of a credential. */
+export function askedCredentialName(name: string): string {
+  return isCredentialName(name) ? name : ''
+}
+
 /** Whether this could be the id of a row: text that PostgreSQL could not read must not reach it. */
 export function isUuid(id: string): boolean {
   return UUID.test(id)

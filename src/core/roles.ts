@@ -6,6 +6,7 @@ import { notFound, VaultError } from './errors.ts'
 import type { Grant } from './grants.ts'
 import { checkGrants, expandActions } from './grants.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
+import { askedSlug, isSlug } from './names.ts'
 import type { Role } from './records.ts'
 
 const ACTION = 'admin:roles'
@@ -28,9 +29,9 @@ export class Roles {
   /** @throws VaultError `not_found` */
   read(call: Call, caller: Caller, name: string): Promise<Role> {
     return this.#acts.perform(call, caller, ACTION, {}, async (tx, judged, entry) => {
-      entry.detail = JSON.stringify({ role: name })
+      entry.detail = JSON.stringify({ role: askedSlug(name) })
       demandAdmin(judged, ACTION)
-      const role = await tx.role(name)
+      const role = await tx.role(askedSlug(name))
       if (!role) throw notFound()
       return role
     })
@@ -40,8 +41,9 @@ export class Roles {
   put(call: Call, caller: Caller, name: string, grants: Grant[]): Promise<{ role: Role; created: boolean }> {
     checkGrants(grants, '/grants')
     return this.#acts.perform(call, caller, ACTION, {}, async (tx, judged, entry) => {
-      entry.detail = JSON.stringify({ role: name })
+      entry.detail = JSON.stringify({ role: askedSlug(name) })
       demandAdmin(judged, ACTION)
+      if (!isSlug(name)) throw notFound()
       await tx.changePolicy()
       const put = await tx.putRole(name, grants)
       await demandAdministrator(tx)
@@ -53,10 +55,10 @@ export class Roles {
   /** @throws VaultError `in_use` while an identity has it */
   delete(call: Call, caller: Caller, name: string): Promise<void> {
     return this.#acts.perform(call, caller, ACTION, {}, async (tx, judged, entry) => {
-      entry.detail = JSON.stringify({ role: name })
+      entry.detail = JSON.stringify({ role: askedSlug(name) })
       demandAdmin(judged, ACTION)
       await tx.changePolicy()
-      const deleted = await tx.deleteRole(name)
+      const deleted = await tx.deleteRole(askedSlug(name))
       if (deleted === 'missing') throw notFound()
       if (deleted === 'in_use') throw new VaultError('in_use', 'An identity has this role')
     })

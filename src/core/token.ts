@@ -23,6 +23,7 @@ const SECRET_BYTES = 32
 const SECRET_LENGTH = 43
 const CHECKSUM_LENGTH = 6
 const SECRET_LARGEST = base62(2n ** 256n - 1n, SECRET_LENGTH)
+const TOKEN_ID = /^[0-9A-Za-z]{16}$/
 const TOKEN = /^srt_([0-9A-Za-z]{16})_([0-9A-Za-z]{43})_[0-9A-Za-z]{6}$/
 const SIGNED_LENGTH = 'srt_'.length + ID_LENGTH + 1 + SECRET_LENGTH
 
@@ -42,6 +43,11 @@ export function parseToken(text: string): ParsedToken | undefined {
   if (parts === null || parts[2]! > SECRET_LARGEST) return undefined
   const digest = digestOf(text.slice(0, SIGNED_LENGTH))
   return text.endsWith(checksum(digest)) ? { id: copied(parts[1]!), digest } : undefined
+}
+
+/** Whether this could be the id of a token: text that PostgreSQL could not read must not reach it. */
+export function isTokenId(id: string): boolean {
+  return TOKEN_ID.test(id)
 }
 
 // V8 makes a part of a text as a view of it: whoever remembered the id would keep the whole token in memory.

@@ -124,8 +124,9 @@ export class Values {
   purge(call: Call, caller: Caller, workspace: string, name: string, version: number): Promise<void> {
     return onCredential(this.#acts, call, caller, { workspace, name }, PURGING, async (admitted) => {
       const { tx, credential, entry } = admitted
+      if (version < 1) throw notFound()
       entry.version = version
-      if (version > credential.version || version < 1) throw notFound()
+      if (version > credential.version) throw notFound()
       if (version === credential.version) {
         throw new VaultError('wrong_state', 'The current version cannot be deleted: put another value first')
       }

@@ -2,6 +2,7 @@ import { demandAdmin } from './access.ts'
 import type { Acts } from './acts.ts'
 import type { Call, Caller, Page, PageRequest } from './calls.ts'
 import { VaultError, notFound, unknownName } from './errors.ts'
+import { askedSlug, isSlug } from './names.ts'
 import type { Workspace } from './records.ts'
 import type { StoreSet } from './store-set.ts'
 
@@ -28,7 +29,7 @@ export class Workspaces {
   read(call: Call, caller: Caller, name: string): Promise<Workspace> {
     return this.#acts.perform(call, caller, ACTION, { workspace: name }, async (tx, judged) => {
       demandAdmin(judged, ACTION)
-      const workspace = await tx.workspace(name)
+      const workspace = await tx.workspace(askedSlug(name))
       if (!workspace) throw notFound()
       return workspace
     })
@@ -43,6 +44,7 @@ export class Workspaces {
   ): Promise<{ workspace: Workspace; created: boolean }> {
     return this.#acts.perform(call, caller, ACTION, { workspace: name }, async (tx, judged) => {
       demandAdmin(judged, ACTION)
+      if (!isSlug(name)) throw notFound()
       if (defaultStore !== undefined && !this.#stores.has(defaultStore)) {
         throw unknownName('/default_store', 'There is no store of this name')
       }
@@ -54,7 +56,7 @@ export class Workspaces {
   delete(call: Call, caller: Caller, name: string): Promise<void> {
     return this.#acts.perform(call, caller, ACTION, { workspace: name }, async (tx, judged) => {
       demandAdmin(judged, ACTION)
-      const workspace = await tx.workspace(name)
+      const workspace = await tx.workspace(askedSlug(name))
       if (!workspace) throw notFound()
       if ((await tx.deleteWorkspace(workspace.id)) === 'in_use') {
         throw new VaultError(

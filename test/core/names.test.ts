@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { isCredentialName, isSlug, parseTimestamp } from '../../src/core/names.ts'
+import {
+  askedCredentialName,
+  askedSlug,
+  isCredentialName,
+  isSlug,
+  parseTimestamp,
+} from '../../src/core/names.ts'
 import { isRefUnder } from '../../src/core/secret-store.ts'
 
 t.test('a slug has 1 to 63 small letters, digits and inner hyphens', async (t) => {
@@ -9,6 +15,16 @@ t.test('a slug has 1 to 63 small letters, digits and inner hyphens', async (t) =
   for (const name of ['', '-', '-a', 'a-', 'A', 'a_b', 'a.b', 'a\n', 'é', 'a'.repeat(64), 1, null, ['a']]) {
     t.notOk(isSlug(name))
   }
+})
+
+t.test('what cannot be a name is asked for under what nobody is called', async (t) => {
+  for (const name of ['', 'A b', '-a', 'a\0', 'a\n', '\ud800', 'a\udc00', '../a']) {
+    t.equal(askedSlug(name), '')
+    t.equal(askedCredentialName(name), '')
+  }
+  t.equal(askedSlug('acme'), 'acme')
+  t.equal(askedSlug('Orders_DB'), '')
+  t.equal(askedCredentialName('Orders_DB'), 'Orders_DB')
 })
 
 t.test("a credential's name may have capitals, dots and underscores, but not begin with one", async (t) => {
