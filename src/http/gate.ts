@@ -10,13 +10,11 @@ import { createRequire } from 'node:module'
 import type * as RateLimiters from 'rate-limiter-flexible'
 import type { Call, PresentedToken } from '../core/calls.ts'
 import { JUDGEMENT_MS_MAX } from '../core/calls.ts'
-import { VaultError, deadlinePassed, invalid, notFound, unauthenticated } from '../core/errors.ts'
-import { isCredentialName, isSlug } from '../core/names.ts'
+import { VaultError, deadlinePassed, invalid, unauthenticated } from '../core/errors.ts'
 import { parseToken } from '../core/token.ts'
 import { demandForm } from './forms.ts'
 import type { HttpDeps } from './http-deps.ts'
 import type { OperationConfig } from './operation.ts'
-import { NUMBER } from './query.ts'
 import type { RequestCaller } from './request-caller.ts'
 import { callOf, requestCallerOf, setRequestCaller } from './request-caller.ts'
 
@@ -30,16 +28,6 @@ type Hook = (request: FastifyRequest, reply: FastifyReply, done: Done) => void
 
 const GENUINE_MAX = 10_000
 const BEARER = /^bearer +(\S+)$/i
-
-/** What each part of a path must look like; what does not is not there. Other ids are for the core to judge. */
-const PATH_PARTS: Readonly<Record<string, (text: string) => boolean>> = {
-  workspace: isSlug,
-  role: isSlug,
-  identity: isSlug,
-  name: isCredentialName,
-  version: (text) => NUMBER.test(text),
-  token: (text) => /^[0-9A-Za-z]{1,64}$/.test(text),
-}
 
 /** What stands before every route: when the call must be answered, who calls, how often he may. */
 export class Gate {
@@ -67,12 +55,7 @@ export class Gate {
     if (access === 'lease') onRequest.push(this.#demandToken as onRequestHookHandler)
     route.onRequest = onRequest
     route.preValidation = demandForm(config)
-    const preHandler: preHandlerHookHandler[] = []
-    if (access !== 'open' && this.#limiter) preHandler.push(this.#limitRate)
-    // For leases the statement does the same work for what cannot be a name as for what is missing.
-    const parts = access === 'lease' ? [] : [...route.url.matchAll(/:([a-z]+)/g)].map(([, name]) => name!)
-    if (parts.some((part) => PATH_PARTS[part])) preHandler.push(demandNames)
-    route.preHandler = preHandler
+    route.preHandler = access !== 'open' && this.#limiter ? [this.#limitRate] : []
   }
 
   /** The moment from which the deadline runs. */
@@ -208,11 +191,6 @@ function awaitTurn(
     request.raw.off('close', gone)
     if (!reply.sent) done()
   })
-}
-
-const demandNames: preHandlerHookHandler = (request, _reply, done) => {
-  const parts = Object.entries(request.params as Record<string, string>)
-  done(parts.every(([part, text]) => PATH_PARTS[part]?.(text) ?? true) ? undefined : notFound())
 }
 
 const IF_MATCH = /^"([1-9][0-9]{0,8})"$/

@@ -136,7 +136,7 @@ export function valueRoutes({ values }: { values: Values }): FastifyPluginCallba
       }),
       async (request, reply) => {
         const { workspace, name } = request.params
-        const version = Number(request.params.version)
+        const version = versionOf(request.params)
         const ifMatch = ifMatchOf(request)
         const written = await values.promote(
           callOf(request),
@@ -160,13 +160,18 @@ export function valueRoutes({ values }: { values: Values }): FastifyPluginCallba
       }),
       async (request, reply) => {
         const { workspace, name } = request.params
-        const version = Number(request.params.version)
+        const version = versionOf(request.params)
         await values.purge(callOf(request), callerOf(request), workspace, name, version)
         return reply.code(204).send()
       },
     )
     done()
   }
+}
+
+/** What cannot be the number of a version is 0, which none has. */
+function versionOf({ version }: Numbered): number {
+  return NUMBER.test(version) ? Number(version) : 0
 }
 
 function toVersion(one: Version) {

@@ -66,7 +66,7 @@ t.test('a token that the statement of leases refuses counts as a failed authenti
   t.strictSame(seen.failedAuthentications, ['leaseCredential', 'leaseCredentials'])
 })
 
-t.test('what cannot be a name is missing, once the token is good', async (t) => {
+t.test('what cannot be a name reaches the core, which judges it, once the token is good', async (t) => {
   const { deps, seen } = stubDeps()
   const app = buildServiceApp(deps)
   const urls = [
@@ -76,17 +76,21 @@ t.test('what cannot be a name is missing, once the token is good', async (t) => 
     `${C}/${'a'.repeat(129)}`,
     '/v1/workspaces/Acme/credentials',
   ]
-  for (const url of urls) {
-    t.equal((await ask(app, { url })).status, 404, url)
-    t.equal((await ask(app, { url, headers: stranger })).status, 401, url)
-  }
-  for (const version of ['0', '01', '1e3', 'x', '12345678901']) {
-    t.equal(
-      (await ask(app, { method: 'POST', url: `${C}/orders-db/versions/${version}/promote` })).status,
-      404,
-    )
-  }
+  for (const url of urls) t.equal((await ask(app, { url, headers: stranger })).status, 401, url)
   t.equal(seen.calls.length, 0)
+  for (const url of urls) t.equal((await ask(app, { url })).status, 200, url)
+  t.equal(seen.calls.length, urls.length)
+})
+
+t.test('what cannot be the number of a version is none to the core', async (t) => {
+  const { deps, seen } = stubDeps()
+  const app = buildServiceApp(deps)
+  for (const version of ['0', '01', '1e3', 'x', '12345678901']) {
+    await ask(app, { method: 'POST', url: `${C}/orders-db/versions/${version}/promote` })
+    t.equal(seen.calls.pop()?.args[4], 0, version)
+  }
+  await ask(app, { method: 'POST', url: `${C}/orders-db/versions/12/promote` })
+  t.equal(seen.calls.pop()?.args[4], 12)
 })
 
 t.test('a call reaches the core once', async (t) => {
