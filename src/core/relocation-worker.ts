@@ -81,7 +81,11 @@ export class RelocationWorker {
         if ((await this.#step(relocation)) > 0) continue
         if (await this.#finish(relocation)) continue
       } catch (error) {
-        if (error instanceof RelocationEnded) continue
+        if (error instanceof RelocationEnded) {
+          // Whoever has it run again wants it to be tried for as long again, and anew.
+          this.#way = undefined
+          continue
+        }
         if (!(error instanceof SealingKeyChanged)) throw error
         this.#carrier.sealUnder(error.keyId)
         continue
@@ -198,7 +202,8 @@ export class RelocationWorker {
     const throttled = throttledIn(outcomes)
     if (throttled > 0) await this.#transaction((tx) => tx.countThrottled(relocation.id, throttled))
     pace.note(outcomes)
-    if (pace.silentMs() > this.#options.giveUpMs) await this.#giveUp(relocation, outcomes)
+    if (pace.silentMs() > this.#options.giveUpMs && (await this.#giveUp(relocation, outcomes)))
+      throw new RelocationEnded()
     if (pace.restMs > 0) await this.#pause(pace.restMs * (0.5 + Math.random() / 2))
   }
 
@@ -209,13 +214,15 @@ export class RelocationWorker {
     this.#called = Promise.withResolvers()
   }
 
-  async #giveUp(relocation: Relocation, late: readonly CarryOutcome[]): Promise<void> {
-    await this.#transaction(async (tx) => {
-      if (!(await runsStill(tx, relocation))) return
+  /** @returns whether it has ended */
+  #giveUp(relocation: Relocation, late: readonly CarryOutcome[]): Promise<boolean> {
+    return this.#transaction(async (tx) => {
+      if (!(await runsStill(tx, relocation))) return true
       // Only this process may be cut off; and who resumed it wants it to be tried for as long again.
-      if (await tx.hasProgressed(relocation.id, this.#options.giveUpMs)) return
+      if (await tx.hasProgressed(relocation.id, this.#options.giveUpMs)) return false
       await recordStays(tx, relocation, late)
       await endRelocation(tx, relocation.id, 'failed')
+      return true
     })
   }
 
