@@ -216,15 +216,14 @@ t.test(
     const { id } = (await valueAt('closed', 'one')).json.lease
     await ground.sql(`update copies set locator = 'apps/globex/closed' where locator = 'apps/acme/closed'`)
     const before = vault.calls.length
-    const { status, json } = await lease('closed')
-    t.match([status, json.code, json.store], [403, 'link_refused', 'team-vault'])
+    t.match(await lease('closed'), { status: 403, json: { code: 'link_refused', store: 'team-vault' } })
     t.equal(vault.calls.length, before)
     const failed = async () => eventsIn(ground, `credential = 'closed' and code = 'link_refused'`)
     t.ok(await eventually(async () => (await failed()).length === 1))
     const [event] = await failed()
     t.equal((await writer('GET', `/v1/leases/${event!.lease}`)).json.state, 'failed')
     const renewal = await writer('POST', `/v1/leases/${id}/renew`)
-    t.match([renewal.status, renewal.json.code], [403, 'link_refused'], 'nor is an older lease renewed')
+    t.match(renewal, { status: 403, json: { code: 'link_refused' } }, 'nor is an older lease renewed')
   },
 )
 

@@ -1,38 +1,11 @@
-import t from 'tap'
 import type { Test } from 'tap'
-import type { CredentialInput } from '../../src/core/credentials.ts'
-import { Secret } from '../../src/core/secret.ts'
+import t from 'tap'
 import { freshGround } from '../ground.ts'
-import type { Someone } from '../vault.ts'
-import { ALL, anotherSession, eventsIn, openVault, sleep, someName } from '../vault.ts'
+import { anotherSession, eventsIn, sleep } from '../vault.ts'
+import { openWorkspace, secret } from './credential-acts.ts'
 
 const ground = await freshGround(t)
-const connector = 'source-postgres'
-const secret = (text: string) => new Secret(text)
-
-async function open(t: Test) {
-  const vault = await openVault(t, ground, { workspace: someName() })
-  const { workspace, call } = vault
-  const worker = await vault.identityWith()
-  return {
-    vault,
-    worker,
-    workspace,
-    call,
-    put: (by: Someone, name: string, input: Partial<CredentialInput> = {}, ifMatch?: number) => {
-      const whole = { connector, content: { value: secret('{"password":"one"}') }, ...input }
-      return vault.credentials.put(call(), by.caller, workspace, name, whole, ifMatch)
-    },
-    remove: (by: Someone, name: string, purge = false) =>
-      vault.credentials.delete(call(), by.caller, workspace, name, purge),
-    restore: (by: Someone, name: string) => vault.credentials.restore(call(), by.caller, workspace, name),
-    code: (doing: Promise<unknown>) =>
-      doing.then(
-        () => 'done',
-        (error) => error.code as string,
-      ),
-  }
-}
+const open = (t: Test) => openWorkspace(t, ground)
 
 t.test('of two writers at once both make a version, and the later one is current', async (t) => {
   const { vault, worker } = await open(t)
@@ -256,83 +229,6 @@ t.test('the one last deleted comes back, unless its name is in use', async (t) =
   await restore(worker, 'orders')
   t.equal((await vault.lease(worker, 'orders')).value.reveal(), '"third"')
   t.equal(await code(restore(worker, 'orders')), 'name_taken')
-})
-
-t.test('who restores again while another restores is told that the name is taken', async (t) => {
-  const { vault, worker, remove, restore, code } = await open(t)
-  for (const name of ['one', 'two', 'three']) {
-    await vault.create(worker, name)
-    await remove(worker, name)
-    const codes = await Promise.all([1, 2, 3, 4].map(() => code(restore(worker, name))))
-    t.strictSame(codes.sort(), ['done', 'name_taken', 'name_taken', 'name_taken'])
-  }
-})
-
-t.test('a purge beside a restore reaches the credential before or after it', async (t) => {
-  const { vault, worker, remove, restore, code, workspace } = await open(t)
-  for (let round = 0; round < 8; round++) {
-    await vault.create(worker, 'orders')
-    await remove(worker, 'orders')
-    const [restored, purged] = await Promise.all([
-      code(restore(worker, 'orders')),
-      code(remove(worker, 'orders', true)),
-    ])
-    t.equal(purged, 'done', `restore: ${restored}`)
-    t.match(restored, /^(done|not_found)$/)
-    const left = await ground.sql(
-      'select from credentials c join workspaces w on w.id = workspace_id where w.name = $1',
-      [workspace],
-    )
-    t.equal(left.length, 0)
-  }
-})
-
-t.test('a stranger never waits for a credential that he may not know, nor makes anybody wait', async (t) => {
-  const { vault, worker, remove, restore, put, code, call, workspace } = await open(t)
-  const stranger = await vault.identityWith([{ ...ALL, credentials: ['other-*'] }])
-  await vault.create(worker, 'hidden')
-  await vault.create(worker, 'gone')
-  await remove(worker, 'gone')
-  const holder = await anotherSession(t, ground)
-  await holder.query('begin')
-  await holder.query('select from credentials for update')
-  const soon = async (doing: () => Promise<unknown>): Promise<string> =>
-    Promise.race([code(doing()), sleep(2_000).then(() => 'he waits')])
-  const { credentials, values } = vault
-  const by = stranger.caller
-  const tried = {
-    PATCH: () => credentials.patch(call(), by, workspace, 'hidden', { labels: { a: 'b' } }),
-    DELETE: () => remove(stranger, 'hidden'),
-    purge: () => remove(stranger, 'hidden', true),
-    'purge of what is deleted': () => remove(stranger, 'gone', true),
-    restore: () => restore(stranger, 'gone'),
-    value: () => values.put(call(), by, workspace, 'hidden', secret('1'), undefined),
-    promote: () => values.promote(call(), by, workspace, 'hidden', 1, undefined),
-    version: () => values.purge(call(), by, workspace, 'hidden', 1),
-    PUT: () => put(stranger, 'hidden'),
-  }
-  for (const [what, doing] of Object.entries(tried)) t.equal(await soon(doing), 'not_found', what)
-  await holder.query('rollback')
-  t.equal(await code(remove(worker, 'hidden')), 'done')
-})
-
-t.test('a call that fails at its deadline is an event, as soon as the ledger answers', async (t) => {
-  const { vault, worker, code, workspace } = await open(t)
-  await vault.create(worker, 'orders')
-  const holder = await anotherSession(t, ground)
-  await holder.query('begin')
-  await holder.query('select from credentials for update')
-  const call = vault.call(300)
-  const patch = vault.credentials.patch(call, worker.caller, workspace, 'orders', { labels: { a: 'b' } })
-  t.equal(await code(patch), 'unavailable')
-  const events = () => eventsIn(ground, `request_id = '${call.requestId}'`)
-  t.strictSame(await events(), [])
-  await vault.lateEvents.flush()
-  await vault.lateEvents.flush()
-  t.equal((await events()).length, 1)
-  const failed = { action: 'credential:write', outcome: 'failed', code: 'unavailable' }
-  t.match(await events(), [{ ...failed, credential: 'orders', identity: worker.name, operation: 'test' }])
-  await holder.query('rollback')
 })
 
 t.test('an expired credential is leased no more, and a lease never outlives one', async (t) => {
