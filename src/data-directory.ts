@@ -32,9 +32,10 @@ export interface Ground {
  * Key, embedded database and first administrator are made only together, in a data directory that is new; one that a
  * start left half-made has no mark `complete` and is begun anew.
  *
+ * @param first What becomes of a data directory that is not complete: a service begins it, others leave it alone.
  * @throws StartRefused
  */
-export async function prepareGround(config: Config): Promise<Ground> {
+export async function prepareGround(config: Config, first: 'begin' | 'refuse' = 'begin'): Promise<Ground> {
   const { databaseUrl, keys, dataDirectory } = config
   const given = config.keysFile !== undefined && { keysFile: config.keysFile }
   if (databaseUrl) {
@@ -43,6 +44,11 @@ export async function prepareGround(config: Config): Promise<Ground> {
   }
   const isComplete = () => existsSync(join(dataDirectory, 'complete'))
   const keysFile = join(dataDirectory, 'keys')
+  if (!isComplete() && first === 'refuse') {
+    throw new StartRefused([
+      `STRONGROOM_DATA_DIR: no start was completed in ${dataDirectory}, so it has no database: name the service's own directory, or the database by STRONGROOM_DATABASE_URL`,
+    ])
+  }
   if (!isComplete() && keys) {
     throw new StartRefused([
       'STRONGROOM_KEYS: is set without STRONGROOM_DATABASE_URL: an embedded database is made only with a key of its own',

@@ -92,9 +92,13 @@ export async function makeAdministrator(
   }
 }
 
-/** The ledger and its stores, opened as the service would, to sweep them. */
+/**
+ * The ledger and its stores, opened as the service would, to sweep them.
+ *
+ * @throws StartRefused where there is no ledger yet: only a service begins one, with an administrator
+ */
 export async function openSweep(config: Config, log: Logger) {
-  const ground = await prepareGround(config)
+  const ground = await prepareGround(config, 'refuse')
   const failures = new Map<string, string>()
   try {
     const opened = await openConfigured(config.stores, log)

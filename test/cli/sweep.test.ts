@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -9,6 +9,7 @@ import { STORE_KINDS } from '../../src/store-kinds.ts'
 import { parseStoresFile } from '../../src/stores-file.ts'
 import { age, statesIn } from '../swept-vault.ts'
 import { freshGround } from '../ground.ts'
+import { temporaryDirectory } from '../leftovers.ts'
 import { startVaultServer } from '../providers/hashicorp-vault-server.ts'
 import { openVault } from '../vault.ts'
 import { runStrongroom } from './run-strongroom.ts'
@@ -130,4 +131,18 @@ t.test('a sweep that is used or configured wrongly deletes nothing', async (t) =
   env['STRONGROOM_KEYS'] = ''
   t.match(await sweep(), { code: 78, err: /STRONGROOM_KEYS/ })
   t.equal(server.kept().length, 1)
+})
+
+t.test('a sweep makes no database: a data directory without one is refused and left as it was', async (t) => {
+  const dataDirectory = join(temporaryDirectory(t), 'data')
+  const refused = /^strongroom: STRONGROOM_DATA_DIR: [^\n]* has no database[^\n]*\n$/
+  const sweep = (...args: string[]) =>
+    runStrongroom(['sweep', ...args], { STRONGROOM_DATA_DIR: dataDirectory })
+  for (const option of [[], ['--dry-run'], ['--hold'], ['--adopt']]) {
+    t.match(await sweep(...option), { code: 78, out: '', err: refused })
+    t.notOk(existsSync(dataDirectory))
+  }
+  mkdirSync(dataDirectory)
+  t.match(await sweep(), { code: 78, out: '', err: refused })
+  t.strictSame(readdirSync(dataDirectory), [])
 })
