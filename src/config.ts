@@ -7,6 +7,7 @@ import { Keyring, KeyringError, parseKeyLines } from './core/keyring.ts'
 import { isSlug } from './core/names.ts'
 import { Secret } from './core/secret.ts'
 import { parseToken } from './core/token.ts'
+import { dataDirectoryFault } from './data-directory-fault.ts'
 import type { StoresFile } from './stores-file.ts'
 
 /** Everything that the service is told from outside (README.md, "Settings"), checked as a whole. */
@@ -88,6 +89,7 @@ export async function readConfig(
   }
   readDatabases(from, config, purpose)
   readKeys(from, config, purpose)
+  judgeDataDirectory(from, config, purpose)
   readListeners(from, config, purpose)
   await readStores(from, config)
   if (from.faults.length > 0) throw new ConfigError(from.faults)
@@ -176,6 +178,12 @@ function readKeys(from: SettingsReader, config: Config, purpose: Purpose): void 
     else if (config.mode === 'production') from.judge('KEYS', 'is not set, and in production no key is made')
     else if (purpose === 'owner') from.judge('KEYS', 'is not set, and this command needs the keys')
   }
+}
+
+/** Where there is no other database: what is wrong there is told with all the other faults, before anything is made. */
+function judgeDataDirectory(from: SettingsReader, config: Config, purpose: Purpose): void {
+  if (purpose !== 'serve' || config.mode === 'production' || from.given('DATABASE_URL')) return
+  from.judge('DATA_DIR', dataDirectoryFault(config.dataDirectory, from.given('KEYS')))
 }
 
 async function readStores(from: SettingsReader, config: Config): Promise<void> {

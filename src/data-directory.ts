@@ -6,6 +6,7 @@ import { FernetKey } from './core/fernet.ts'
 import { parseKeyLines } from './core/keyring.ts'
 import { Secret } from './core/secret.ts'
 import { StartRefused } from './core/start-refused.ts'
+import { dataDirectoryFault } from './data-directory-fault.ts'
 import type { EmbeddedServer } from './postgres/embedded-server.ts'
 import { removeEmbeddedServer, startEmbeddedServer } from './postgres/embedded-server.ts'
 import { setUpEmbedded } from './postgres/embedded-setup.ts'
@@ -42,6 +43,8 @@ export async function prepareGround(config: Config, first: 'begin' | 'refuse' = 
     const nothing = async (): Promise<void> => {}
     return { databaseUrl, keys: keys!, ...given, firstStart: false, complete: nothing, stop: nothing }
   }
+  const fault = dataDirectoryFault(dataDirectory, keys !== undefined)
+  if (fault !== undefined) throw new StartRefused([`STRONGROOM_DATA_DIR: ${fault}`])
   const isComplete = () => existsSync(join(dataDirectory, 'complete'))
   const keysFile = join(dataDirectory, 'keys')
   if (!isComplete() && first === 'refuse') {
@@ -59,16 +62,6 @@ export async function prepareGround(config: Config, first: 'begin' | 'refuse' = 
     if (!isComplete()) release = await beFirst(dataDirectory)
     // Who waited for another's first start finds it done.
     const firstStart = !isComplete()
-    if (!firstStart && !existsSync(keysFile) && !keys) {
-      throw new StartRefused([
-        `STRONGROOM_DATA_DIR: ${dataDirectory} has a database but no key: put its file "keys" back, or name another directory`,
-      ])
-    }
-    if (!firstStart && !existsSync(join(dataDirectory, 'database.json'))) {
-      throw new StartRefused([
-        `STRONGROOM_DATA_DIR: ${dataDirectory} has lost its database.json, which names its database: put it back`,
-      ])
-    }
     if (firstStart) await beginAnew(dataDirectory, keysFile)
     const server = await startEmbeddedServer({ dataDirectory })
     const ring = keys ? { keys, ...given } : { keys: await readKeys(keysFile), keysFile }

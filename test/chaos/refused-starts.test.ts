@@ -1,6 +1,6 @@
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import t from 'tap'
@@ -146,4 +146,21 @@ t.test('a data directory that has a database and no key is refused, and named', 
   const { code, err } = await refusedStart(t, { STRONGROOM_DATA_DIR: dataDirectory })
   t.equal(code, 78)
   t.match(err, new RegExp(`^strongroom: STRONGROOM_DATA_DIR: ${dataDirectory} has a database but no key`))
+})
+
+t.test('a data directory whose keys are none is refused, and its file named but not repeated', async (t) => {
+  const dataDirectory = join(temporaryDirectory(t), 'data')
+  await mkdir(dataDirectory)
+  await writeFile(join(dataDirectory, 'complete'), '')
+  await writeFile(join(dataDirectory, 'database.json'), '{"socketDirectory":"/nowhere/socket"}')
+  const why = new RegExp(`^strongroom: STRONGROOM_DATA_DIR: ${dataDirectory}/keys [^\\n]*\\n$`)
+  for (const text of ['', '# none', 'hunter2', `${otherKey},hunter2`]) {
+    await writeFile(join(dataDirectory, 'keys'), text)
+    const { code, err } = await refusedStart(t, { STRONGROOM_DATA_DIR: dataDirectory })
+    t.match({ code, err }, { code: 78, err: why })
+    t.notOk(err.includes('hunter2') || err.includes(otherKey))
+  }
+  await rm(join(dataDirectory, 'keys'))
+  await mkdir(join(dataDirectory, 'keys'))
+  t.match(await refusedStart(t, { STRONGROOM_DATA_DIR: dataDirectory }), { code: 78, err: why })
 })
