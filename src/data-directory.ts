@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import type { Config } from './config.ts'
 import { FernetKey } from './core/fernet.ts'
 import { parseKeyLines } from './core/keyring.ts'
@@ -59,10 +59,10 @@ export async function prepareGround(config: Config, first: 'begin' | 'refuse' = 
   }
   let release = async (): Promise<void> => {}
   try {
-    if (!isComplete()) release = await beFirst(dataDirectory)
+    if (!isComplete()) release = await writingIn(dataDirectory, () => beFirst(dataDirectory))
     // Who waited for another's first start finds it done.
     const firstStart = !isComplete()
-    if (firstStart) await beginAnew(dataDirectory, keysFile)
+    if (firstStart) await writingIn(dataDirectory, () => beginAnew(dataDirectory, keysFile))
     const server = await startEmbeddedServer({ dataDirectory })
     const ring = keys ? { keys, ...given } : { keys: await readKeys(keysFile), keysFile }
     if (!firstStart) await release()
@@ -77,8 +77,32 @@ export async function prepareGround(config: Config, first: 'begin' | 'refuse' = 
 
 /** Of several first starts at once one makes what is kept there, and the others wait until it is complete. */
 async function beFirst(dataDirectory: string): Promise<() => Promise<void>> {
-  await mkdir(dataDirectory, { recursive: true, mode: 0o700 })
+  await makeDirectory(dataDirectory)
   return await holdLock(join(dataDirectory, 'first-start.lock'))
+}
+
+/** One by one: Node's own recursive mkdir tries for ever where a directory that is there takes none, as /proc does. */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return
+    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error
+    await makeDirectory(dirname(path))
+    await makeDirectory(path)
+  }
+}
+
+/** What the file system refuses in the data directory is a fault of that setting. */
+async function writingIn<T>(dataDirectory: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    const { code, syscall } = error as NodeJS.ErrnoException
+    if (syscall === undefined) throw error
+    throw new StartRefused([`STRONGROOM_DATA_DIR: ${dataDirectory} cannot be written to (${code})`])
+  }
 }
 
 async function beginAnew(dataDirectory: string, keysFile: string): Promise<void> {

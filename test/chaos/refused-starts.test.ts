@@ -1,6 +1,6 @@
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import t from 'tap'
@@ -8,7 +8,7 @@ import { FernetKey } from '../../src/core/fernet.ts'
 import { freshGround } from '../ground.ts'
 import { temporaryDirectory } from '../leftovers.ts'
 import { long } from '../repeat.ts'
-import { onGround, refusedStart, startService } from './service-process.ts'
+import { launchService, onGround, refusedStart, startService } from './service-process.ts'
 
 const ground = await freshGround(t)
 const env = onGround(ground)
@@ -163,4 +163,28 @@ t.test('a data directory whose keys are none is refused, and its file named but 
   await rm(join(dataDirectory, 'keys'))
   await mkdir(join(dataDirectory, 'keys'))
   t.match(await refusedStart(t, { STRONGROOM_DATA_DIR: dataDirectory }), { code: 78, err: why })
+})
+
+t.test(
+  'a data directory that cannot be one is refused by its setting, and nothing is waited for',
+  async (t) => {
+    const parent = temporaryDirectory(t)
+    await writeFile(join(parent, 'file'), '')
+    await symlink(join(parent, 'nowhere'), join(parent, 'dangling'))
+    const places = ['file', 'file/data', 'dangling', 'dangling/data'].map((name) => join(parent, name))
+    for (const place of [...places, '/proc/nope', '/proc/nope/data', `/tmp/${'x'.repeat(300)}`]) {
+      const launched = launchService(t, { STRONGROOM_DATA_DIR: place })
+      const patience = setTimeout(() => void launched.end('SIGKILL'), 10_000)
+      t.equal((await launched.ended).code, 78, place)
+      clearTimeout(patience)
+      t.match(launched.err(), /^strongroom: STRONGROOM_DATA_DIR: [^\n]*\n$/)
+    }
+    t.strictSame((await readdir(parent)).toSorted(), ['dangling', 'file'])
+  },
+)
+
+t.test('a data directory that cannot be one is told with the other faults', async (t) => {
+  const { code, err } = await refusedStart(t, { STRONGROOM_DATA_DIR: '/dev/null', STRONGROOM_LISTEN: 'x' })
+  t.equal(code, 78)
+  t.match(err, /^strongroom: STRONGROOM_LISTEN: [^\n]*\nstrongroom: STRONGROOM_DATA_DIR: [^\n]*\n$/)
 })
