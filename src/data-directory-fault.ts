@@ -1,6 +1,17 @@
-import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Keyring, KeyringError, parseKeyLines } from './core/keyring.ts'
+
+/** The mark that a first start leaves before anything else; it stays. */
+export const BEGUN = 'begun'
+
+// All that a start may leave in the data directory, whenever it is killed, and what `rotate-keys` keeps beside the keys.
+const OWN = [
+  /^(begun|complete|admin\.token|postgres)$/,
+  /^database\.json(\.new)?$/,
+  /^keys(\.next|\.before-\w+)?$/,
+  /^(first-start|database)\.lock(\.[0-9a-f]{16}(\.stale)?)?$/,
+]
 
 /**
  * What is wrong with a directory that is to hold the keys and the embedded database. Only looks: nothing is made.
@@ -14,7 +25,9 @@ export function dataDirectoryFault(directory: string, keysGiven: boolean): strin
   try {
     const unusable = placeFault(directory)
     if (unusable !== undefined || !existsSync(directory)) return unusable
-    return existsSync(join(directory, 'complete')) ? completeFault(directory, keysGiven) : undefined
+    return existsSync(join(directory, 'complete'))
+      ? completeFault(directory, keysGiven)
+      : strangerFault(directory)
   } catch (error) {
     const { code, syscall } = error as NodeJS.ErrnoException
     if (syscall === undefined) throw error
@@ -38,6 +51,22 @@ function completeFault(directory: string, keysGiven: boolean): string | undefine
   if (!existsSync(join(directory, 'database.json')))
     return `${directory} has lost its database.json, which names its database: put it back`
   return keysGiven ? undefined : keysFault(keysFile)
+}
+
+/** Only a directory with nothing in it, or with nothing but what a start left there, may be begun. */
+function strangerFault(directory: string): string | undefined {
+  const names = readdirSync(directory)
+  const stranger = names.find((name) => !OWN.some((own) => own.test(name)))
+  // Without a mark even a file `keys` may be somebody else's.
+  const stray = stranger ?? (names.some((name) => isMark(directory, name)) ? undefined : names[0])
+  if (stray === undefined) return undefined
+  return `${directory} holds ${stray}, which no start left there: name a directory that is empty, or not there yet`
+}
+
+/** Versions before the mark `begun` left no other than their lock and `database.json`, a name that others may use. */
+function isMark(directory: string, name: string): boolean {
+  if (name !== 'database.json') return name === BEGUN || name.startsWith('first-start.lock')
+  return readFileSync(join(directory, name), 'utf8').includes('"socketDirectory"')
 }
 
 function keysFault(keysFile: string): string | undefined {

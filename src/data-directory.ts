@@ -6,7 +6,7 @@ import { FernetKey } from './core/fernet.ts'
 import { parseKeyLines } from './core/keyring.ts'
 import { Secret } from './core/secret.ts'
 import { StartRefused } from './core/start-refused.ts'
-import { dataDirectoryFault } from './data-directory-fault.ts'
+import { BEGUN, dataDirectoryFault } from './data-directory-fault.ts'
 import type { EmbeddedServer } from './postgres/embedded-server.ts'
 import { removeEmbeddedServer, startEmbeddedServer } from './postgres/embedded-server.ts'
 import { setUpEmbedded } from './postgres/embedded-setup.ts'
@@ -31,7 +31,7 @@ export interface Ground {
  * The database and the keys that the configuration names; else, in development, those of the data directory.
  *
  * Key, embedded database and first administrator are made only together, in a data directory that is new; one that a
- * start left half-made has no mark `complete` and is begun anew.
+ * start left half-made has no mark `complete` and is begun anew. What no start left is left alone.
  *
  * @param first What becomes of a data directory that is not complete: a service begins it, others leave it alone.
  * @throws StartRefused
@@ -107,8 +107,10 @@ async function writingIn<T>(dataDirectory: string, work: () => Promise<T>): Prom
 
 async function beginAnew(dataDirectory: string, keysFile: string): Promise<void> {
   await chmod(dataDirectory, 0o700)
+  // First of all: it says that what is found here later is a start's own.
+  await writeDurably(join(dataDirectory, BEGUN), '')
   await removeEmbeddedServer(dataDirectory)
-  // A key is never deleted: it may be one that somebody put there, or the only one of a database elsewhere.
+  // A key is never deleted: somebody may have put it here since, or it may be the only one of a database elsewhere.
   if (existsSync(keysFile)) await rename(keysFile, `${keysFile}.before-${Date.now()}`)
   await rm(join(dataDirectory, 'admin.token'), { force: true })
   const { text } = FernetKey.generate()
@@ -134,9 +136,11 @@ async function groundOn(
       firstStart,
       adminTokenFile,
       complete: async (token) => {
-        await writeDurably(adminTokenFile, `${token.reveal()}\n`)
-        await writeDurably(join(dataDirectory, 'complete'), '')
-        await syncDirectory(dataDirectory)
+        await writingIn(dataDirectory, async () => {
+          await writeDurably(adminTokenFile, `${token.reveal()}\n`)
+          await writeDurably(join(dataDirectory, 'complete'), '')
+          await syncDirectory(dataDirectory)
+        })
         await release()
       },
       stop: async () => {

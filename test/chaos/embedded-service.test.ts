@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
@@ -106,6 +106,20 @@ t.test('a first start that is killed at any moment is begun anew by the next', a
     await until('no database is left', 5_000, () => databasesIn(dataDirectory).length === 0)
   }
 })
+
+t.test(
+  'a directory without its last mark is begun anew, also one of an older version, and its key is kept',
+  async (t) => {
+    const dataDirectory = join(temporaryDirectory(t), 'data')
+    for (const marks of [[], ['complete'], ['complete', 'begun']]) {
+      for (const mark of marks) rmSync(join(dataDirectory, mark))
+      const service = await startService(t, inDirectory(dataDirectory))
+      t.match(service.err(), /This was the first start/)
+      await service.end('SIGTERM')
+    }
+    t.equal(readdirSync(dataDirectory).filter((name) => name.startsWith('keys.before-')).length, 2)
+  },
+)
 
 t.test(
   'two starts on the same ports and directory: one listens, the other says so and harms nothing',

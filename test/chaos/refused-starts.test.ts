@@ -1,6 +1,6 @@
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
-import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import t from 'tap'
@@ -187,4 +187,16 @@ t.test('a data directory that cannot be one is told with the other faults', asyn
   const { code, err } = await refusedStart(t, { STRONGROOM_DATA_DIR: '/dev/null', STRONGROOM_LISTEN: 'x' })
   t.equal(code, 78)
   t.match(err, /^strongroom: STRONGROOM_LISTEN: [^\n]*\nstrongroom: STRONGROOM_DATA_DIR: [^\n]*\n$/)
+})
+
+t.test('a directory that is not new is not taken over, and stays as it was', async (t) => {
+  const dataDirectory = join(temporaryDirectory(t), 'data')
+  await mkdir(dataDirectory)
+  await chmod(dataDirectory, 0o755)
+  await writeFile(join(dataDirectory, 'keys'), otherKey)
+  const why = new RegExp(`^strongroom: STRONGROOM_DATA_DIR: ${dataDirectory} holds keys, [^\\n]*\\n$`)
+  t.match(await refusedStart(t, { STRONGROOM_DATA_DIR: dataDirectory }), { code: 78, err: why })
+  t.strictSame(await readdir(dataDirectory), ['keys'])
+  t.equal(await readFile(join(dataDirectory, 'keys'), 'utf8'), otherKey)
+  t.equal((await stat(dataDirectory)).mode & 0o777, 0o755)
 })
