@@ -111,7 +111,8 @@ export function readClientConfig(env: Environment = process.env): ClientConfig {
   if (from.text('KEYS') === undefined)
     config.keysFile = resolve(from.text('KEYS_FILE') ?? join(config.dataDirectory, 'keys'))
   const token = from.secret('TOKEN')
-  if (token && !parseToken(token.reveal())) from.judge('TOKEN', 'is not the text of a Strongroom token')
+  if (token && !parseToken(token.reveal()))
+    from.judge(from.sourceOf('TOKEN'), 'is not the text of a Strongroom token')
   if (token) config.token = token
   const workspace = from.text('WORKSPACE')
   if (workspace !== undefined && !isSlug(workspace)) from.judge('WORKSPACE', 'is not the name of a workspace')
@@ -141,7 +142,7 @@ function readDatabases(from: SettingsReader, config: Config, purpose: Purpose): 
   const production = config.mode === 'production'
   const url = from.secret('DATABASE_URL')
   if (url) {
-    from.judge('DATABASE_URL', databaseFault(url, production))
+    from.judge(from.sourceOf('DATABASE_URL'), databaseFault(url, production))
     config.databaseUrl = url
   } else if (!from.given('DATABASE_URL')) {
     const none = 'is not set, and in production there is no embedded database'
@@ -152,7 +153,7 @@ function readDatabases(from: SettingsReader, config: Config, purpose: Purpose): 
   if (purpose === 'serve') return
   const ownerUrl = from.secret('DATABASE_OWNER_URL')
   if (ownerUrl) {
-    from.judge('DATABASE_OWNER_URL', databaseFault(ownerUrl, production))
+    from.judge(from.sourceOf('DATABASE_OWNER_URL'), databaseFault(ownerUrl, production))
     config.databaseOwnerUrl = ownerUrl
   } else if (!from.given('DATABASE_OWNER_URL')) {
     from.judge('DATABASE_OWNER_URL', 'is not set, and this command works as the owner of the database')

@@ -94,6 +94,7 @@ t.test('what is set is read', async (t) => {
 })
 
 const wrongKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+const wrong = file('wrong', 's3cr3t')
 const refused: [why: string, settings: Record<string, string>, fault: RegExp, purpose?: Purpose][] = [
   ['a typing fault', { DATABASE_ULR: local }, /DATABASE_ULR: is no setting/],
   ['a port as docker knows none', { PORT: '7400' }, /_PORT: is no setting/],
@@ -114,6 +115,8 @@ const refused: [why: string, settings: Record<string, string>, fault: RegExp, pu
   ['a comment for keys', { KEYS: '# s3cr3t' }, /_KEYS: The keyring has no key/],
   ['no database URL', { DATABASE_URL: 's3cr3t', KEYS: keys }, /_DATABASE_URL: must be a URL/],
   ['another database', { DATABASE_URL: 'mysql://h/s3cr3t', KEYS: keys }, /_DATABASE_URL: must be a URL/],
+  ['no URL in a file', { DATABASE_URL_FILE: wrong, KEYS: keys }, /_DATABASE_URL_FILE: must be a URL/],
+  ['no URL in the owner', { DATABASE_OWNER_URL_FILE: wrong }, /_DATABASE_OWNER_URL_FILE: must be/, 'owner'],
   ['a bad escape', { DATABASE_URL: 'postgres://u:s3cr3t%@h/d', KEYS: keys }, /_DATABASE_URL: must be a URL/],
   ['no host', { DATABASE_URL: 'postgres:///s3cr3t', KEYS: keys }, /_DATABASE_URL: must name its host/],
   ['two hosts', { DATABASE_URL: `${local}?host=s3cr3t`, KEYS: keys }, /_DATABASE_URL: names its host twice/],
@@ -280,6 +283,10 @@ t.test('a client has a service, a workspace and a token, and says what is wrong 
     t.equal((error as ConfigError).faults.length, 4)
     t.notMatch((error as ConfigError).message, /s3cr3t/)
   }
+})
+
+t.test('a token that a file holds is refused by the name of that variable', async (t) => {
+  t.throws(() => readClientConfig(settings({ TOKEN_FILE: wrong })), { message: /^STRONGROOM_TOKEN_FILE: / })
 })
 
 t.test("an operator's token is the one that is set, else the data directory's", async (t) => {
