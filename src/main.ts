@@ -1,12 +1,11 @@
 import { readFileSync } from 'node:fs'
-import { createInterface } from 'node:readline'
-import { styleText } from 'node:util'
-import type { Command, Terminal } from './cli/command.ts'
-import { CommandFailed, ExitCode, oneLine, UsageError } from './cli/command.ts'
+import type { Command } from './cli/command.ts'
+import { CommandFailed, ExitCode, oneLine, OutputLost, UsageError } from './cli/command.ts'
 import { ServiceClient, ServiceProblem, ServiceUnreachable } from './cli/service-client.ts'
 import { ConfigError, operatorToken, readClientConfig, readConfig } from './config.ts'
 import { VaultError } from './core/errors.ts'
 import { StartRefused } from './core/start-refused.ts'
+import { openTerminal } from './terminal.ts'
 
 interface Entry {
   summary: string
@@ -41,14 +40,14 @@ const COMMANDS: Record<string, Entry> = {
   put: entry('keep a credential, read from standard input', () => import('./cli/put.ts'), clientGround),
 }
 
-// npm sends on a ^C that its child has had from the terminal already: so close together they are one.
-const SAME_SIGNAL_MS = 500
 const UNREACHABLE = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)$/
 
 /** Runs the command that the arguments name and sets the process's exit code. Prints every error itself. */
 export async function run(argv: string[]): Promise<void> {
   try {
-    process.exitCode = await dispatch(argv)
+    const code = await dispatch(argv)
+    await terminal.written()
+    process.exitCode = code
   } catch (error) {
     process.exitCode = await explain(error, argv[0])
   }
@@ -96,6 +95,11 @@ async function explain(error: unknown, name: string | undefined): Promise<number
   if (error instanceof CommandFailed) {
     say(error.message)
     return error.exitCode
+  }
+  if (error instanceof OutputLost) {
+    // Whoever reads no more, as `head` does, need not be told why; but not all that was asked for was done.
+    if (error.code !== 'EPIPE') say(error.message)
+    return ExitCode.failed
   }
   if (error instanceof ServiceUnreachable) {
     say(error.message)
@@ -183,42 +187,7 @@ async function rotateGround() {
   return { admin, ...(config.keysFile !== undefined && { keysFile: config.keysFile }) }
 }
 
-const terminal: Terminal = {
-  out: (text) => void process.stdout.write(text),
-  err: (text) => void process.stderr.write(text),
-  async input() {
-    const chunks: Buffer[] = []
-    for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
-    return Buffer.concat(chunks)
-  },
-  get inputIsTyped() {
-    return process.stdin.isTTY === true
-  },
-  async ask(question) {
-    process.stderr.write(question)
-    // The terminal edits the line itself: so ^C is a signal, and ends this process.
-    const lines = createInterface({ input: process.stdin, terminal: false })
-    for await (const line of lines) return line
-    return ''
-  },
-  get screen() {
-    return process.stdout.isTTY ? process.stdout : undefined
-  },
-  style: (format, text) => styleText(format, text, { stream: process.stdout }),
-  onSignal(told) {
-    let firstAt: number | undefined
-    const heard = () => {
-      const now = performance.now()
-      if (firstAt === undefined) told(false)
-      else if (now - firstAt > SAME_SIGNAL_MS) told(true)
-      firstAt ??= now
-    }
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, heard)
-    return () => {
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, heard)
-    }
-  },
-}
+const terminal = openTerminal()
 
 function overview(): string {
   const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length))

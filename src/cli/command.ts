@@ -13,8 +13,18 @@ export interface Command<Ground> {
 
 /** Where a command reads and writes. */
 export interface Terminal {
-  /** Writes to standard output what was asked for. */
+  /**
+   * Writes to standard output what was asked for.
+   *
+   * @throws OutputLost where something before it could not be written
+   */
   out(text: string): void
+  /**
+   * Settles when all of that was written.
+   *
+   * @throws OutputLost
+   */
+  written(): Promise<void>
   /** Writes to standard error what is said besides. */
   err(text: string): void
   /** All of standard input. */
@@ -48,6 +58,17 @@ export class CommandFailed extends Error {
     super(message)
     this.name = 'CommandFailed'
     this.exitCode = exitCode
+  }
+}
+
+/** Standard output is full, or nobody reads it any more. */
+export class OutputLost extends Error {
+  readonly code: string
+
+  constructor(code = 'unknown fault') {
+    super(`standard output cannot be written to (${code})`)
+    this.name = 'OutputLost'
+    this.code = code
   }
 }
 

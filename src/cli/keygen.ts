@@ -12,6 +12,8 @@ standard error. It is kept nowhere: whoever loses the key loses what is sealed w
     readArguments(args, {})
     const { key, text } = FernetKey.generate()
     terminal.out(`${text.reveal()}\n`)
+    // The id of a key that nobody has would only mislead.
+    await terminal.written()
     terminal.err(`key id ${key.id}\n`)
     return ExitCode.done
   },

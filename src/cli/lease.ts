@@ -46,8 +46,16 @@ holds the token.
       throw new UsageError('--workspace or STRONGROOM_WORKSPACE must name the workspace')
     const leases = `/v1/workspaces/${workspace}/credentials/${name}/leases`
     const answer = await service.call('POST', leases, new Secret(JSON.stringify(body)))
-    const value = at((answer.body as { value: unknown }).value, path)
-    terminal.out(`${typeof value === 'string' ? value : JSON.stringify(value)}\n`)
+    const { lease, value } = answer.body as { lease: { id: string }; value: unknown }
+    const asked = at(value, path)
+    try {
+      terminal.out(`${typeof asked === 'string' ? asked : JSON.stringify(asked)}\n`)
+      await terminal.written()
+    } catch (error) {
+      // Nobody has the value. Where this fails too, the lease ends by its time.
+      await service.call('DELETE', `/v1/leases/${lease.id}`).catch(() => undefined)
+      throw error
+    }
     return ExitCode.done
   },
 }

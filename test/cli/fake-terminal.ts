@@ -8,6 +8,7 @@ export function fakeTerminal() {
   const terminal: Terminal = {
     out: (text) => void (out += text),
     err: (text) => void (err += text),
+    written: async () => {},
     input: async () => Buffer.alloc(0),
     inputIsTyped: false,
     ask: async () => '',
