@@ -30,6 +30,7 @@ const REDACTED = [
   'sealed',
 ]
 const CAUSES_MAX = 5
+const WAITING_BYTES_MAX = 1024 * 1024
 
 /**
  * The service's log, to standard output unless told otherwise.
@@ -62,7 +63,17 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
       },
     },
   }
-  return destination ? pino(options, destination) : pino(options)
+  return pino(options, destination ?? standardOutput())
+}
+
+/** A full disk ends no service: what it does not take waits, the oldest 1 MiB of it, and goes on with a later line. */
+function standardOutput(): DestinationStream {
+  const stream = pino.destination({ dest: 1, sync: false, maxLength: WAITING_BYTES_MAX })
+  // The stream's flush at the end of the process tries for ever where the disk is full, and no signal ends that.
+  const flush = stream.flushSync.bind(stream)
+  stream.on('error', () => void (stream.flushSync = () => undefined))
+  stream.on('write', () => void (stream.flushSync = flush))
+  return stream
 }
 
 /**

@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { createLogger } from '../src/log.ts'
 
@@ -63,4 +66,27 @@ t.test('of a request the query is not written', async (t) => {
   logger.info({ req: { id: '1', method: 'GET', url: '/v1/leases?run_id=marked' } })
   t.notMatch(last(), /marked/)
   t.match(parsed(), { req: { path: '/v1/leases' } })
+})
+
+t.test('a log on a full disk neither ends the process nor keeps it from ending', async (t) => {
+  const log = JSON.stringify(join(import.meta.dirname, '../src/log.ts'))
+  const script = `
+    const { createLogger } = await import(${log})
+    const logger = createLogger('info')
+    logger.info('lost')
+    setTimeout(() => {
+      logger.info('lost too')
+      setTimeout(() => process.exit(7), 200)
+    }, 200)`
+  const full = openSync('/dev/full', 'w')
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', full, 'pipe'],
+    timeout: 10_000,
+    killSignal: 'SIGKILL',
+  })
+  closeSync(full)
+  let err = ''
+  child.stderr!.on('data', (chunk: Buffer) => (err += chunk.toString()))
+  const code = await new Promise<number | null>((resolve) => child.on('close', resolve))
+  t.strictSame({ code, err }, { code: 7, err: '' })
 })
