@@ -55,7 +55,8 @@ function completeFault(directory: string, keysGiven: boolean): string | undefine
 
 /** Only a directory with nothing in it, or with nothing but what a start left there, may be begun. */
 function strangerFault(directory: string): string | undefined {
-  const names = readdirSync(directory)
+  // A file system of its own comes with that one.
+  const names = readdirSync(directory).filter((name) => name !== 'lost+found')
   const stranger = names.find((name) => !OWN.some((own) => own.test(name)))
   // Without a mark even a file `keys` may be somebody else's.
   const stray = stranger ?? (names.some((name) => isMark(directory, name)) ? undefined : names[0])

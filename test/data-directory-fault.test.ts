@@ -28,6 +28,7 @@ for (const [what, files, named] of refused) {
 }
 
 const accepted: [what: string, files: Files][] = [
+  ['nothing but what a file system of its own has', { 'lost+found': {} }],
   ['nothing', {}],
   ['a lock that was being taken', { [`${lock}.0123456789abcdef`]: '' }],
   ['a lock', { [lock]: '{}', [`${lock}.0123456789abcdef.stale`]: '{}' }],
