@@ -68,11 +68,9 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
 
 /** A full disk ends no service: what it does not take waits, the oldest 1 MiB of it, and goes on with a later line. */
 function standardOutput(): DestinationStream {
-  const stream = pino.destination({ dest: 1, sync: false, maxLength: WAITING_BYTES_MAX })
-  // The stream's flush at the end of the process tries for ever where the disk is full, and no signal ends that.
-  const flush = stream.flushSync.bind(stream)
-  stream.on('error', () => void (stream.flushSync = () => undefined))
-  stream.on('write', () => void (stream.flushSync = flush))
+  // Synchronous, so that a crash loses no line, and who reads slowly is waited for.
+  const stream = pino.destination({ dest: 1, sync: true, maxLength: WAITING_BYTES_MAX })
+  stream.on('error', () => undefined)
   return stream
 }
 

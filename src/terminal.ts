@@ -1,3 +1,4 @@
+import { fstatSync, writeSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { styleText } from 'node:util'
 import { OutputLost, type Terminal } from './cli/command.ts'
@@ -11,13 +12,15 @@ export function openTerminal(): Terminal {
   const judge = (error: Error | null | undefined): void => {
     if (error) lost ??= new OutputLost((error as NodeJS.ErrnoException).code)
   }
+  const isFile = fstatSync(process.stdout.fd).isFile()
   process.stdout.on('error', judge)
   // Nobody is left to be told.
   process.stderr.on('error', () => undefined)
   return {
     out(text) {
       if (lost) throw lost
-      process.stdout.write(text, judge)
+      if (isFile) writeWhole(text, judge)
+      else process.stdout.write(text, judge)
     },
     err: (text) => void process.stderr.write(text),
     // A write is called back after those before it.
@@ -57,5 +60,15 @@ export function openTerminal(): Terminal {
         for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, heard)
       }
     },
+  }
+}
+
+// Where a disk has room for a part of it only, Node's own stream takes that for the whole.
+function writeWhole(text: string, judge: (error: Error) => void): void {
+  const bytes = Buffer.from(text)
+  try {
+    for (let at = 0; at < bytes.length;) at += writeSync(process.stdout.fd, bytes, at)
+  } catch (error) {
+    judge(error as Error)
   }
 }

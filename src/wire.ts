@@ -260,8 +260,8 @@ export async function wire(
     ),
     repeat(
       tuning.lastUseEveryMs,
-      async () => void (await Promise.all([lastUse.flush(), lateEvents.flush()])),
-      (err) => log.warn({ err }, 'last use and late events could not be written yet'),
+      () => lastUse.flush().then(() => lateEvents.flush()),
+      (err) => log.warn({ err }, 'last use and events of calls that failed could not be written yet'),
     ),
   ]
 

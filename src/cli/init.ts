@@ -24,6 +24,7 @@ external store is opened. The audit trail records it.
     const { makeAdministrator } = await ground()
     const made = await makeAdministrator(values.identity)
     terminal.out(`${made.token.reveal()}\n`)
+    await terminal.written()
     terminal.err(`administrator ${made.identity}; the token is valid until ${made.expiresAt.toISOString()}\n`)
     return ExitCode.done
   },

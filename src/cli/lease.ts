@@ -47,8 +47,8 @@ holds the token.
     const leases = `/v1/workspaces/${workspace}/credentials/${name}/leases`
     const answer = await service.call('POST', leases, new Secret(JSON.stringify(body)))
     const { lease, value } = answer.body as { lease: { id: string }; value: unknown }
-    const asked = at(value, path)
     try {
+      const asked = at(value, path)
       terminal.out(`${typeof asked === 'string' ? asked : JSON.stringify(asked)}\n`)
       await terminal.written()
     } catch (error) {

@@ -54,7 +54,7 @@ export async function lockKnown(
   return known.flatMap(({ id }) => locked.filter((one) => one.id === id && isKnown(one)))
 }
 
-/** Neither deleted nor purged. */
+/** Not deleted. */
 export function isActive({ state }: Credential): boolean {
   return state === 'active'
 }

@@ -17,7 +17,7 @@ export type Target = Pick<AuditEntry, 'workspace' | 'credential' | 'lease'>
 export interface ActsListeners {
   /** Of each that is marked `privilege`, once it is committed. */
   onPrivilege: (entry: AuditEntry, call: Call) => void
-  /** Of each that could not be recorded by the call's deadline; nothing of the call was committed. */
+  /** Of each that was not recorded, since the call failed as `unavailable`; nothing of it was committed. */
   onUnrecorded: (entry: AuditEntry, call: Call) => void
 }
 
@@ -63,7 +63,7 @@ export class Acts {
         if (entry.mark === 'privilege') this.#told.onPrivilege(entry, call)
         return result
       } catch (error) {
-        if (error instanceof CallerOutdated) judged = await this.authenticate(call, caller)
+        if (error instanceof CallerOutdated) judged = await this.#askAnew(call, caller, entry)
         else if (error instanceof SealingKeyChanged) this.#sealer.sealUnder(error.keyId)
         else if (error instanceof OutsideFirst) await this.#outside(call, entry, error)
         else if (error instanceof OutcomeUnknown) throw deadlinePassed(error)
@@ -79,6 +79,15 @@ export class Acts {
     const known = await this.#ledger.authenticate(caller.token, call.deadlineAt)
     if (!known) throw unauthenticated()
     return known
+  }
+
+  async #askAnew(call: Call, caller: Caller, entry: AuditEntry): Promise<Caller> {
+    try {
+      return await this.authenticate(call, caller)
+    } catch (error) {
+      // Whose token has ended meanwhile is a failed authentication.
+      throw codeOf(error) === 'unauthenticated' ? error : this.#unrecorded(call, entry, error)
+    }
   }
 
   async #outside(call: Call, entry: AuditEntry, { work }: OutsideFirst): Promise<void> {

@@ -50,7 +50,7 @@ export class Identities {
       demandAdmin(judged, ACTION)
       if (!isSlug(name)) throw notFound()
       await tx.changePolicy()
-      const known = await tx.identity(askedSlug(name))
+      const known = await tx.identity(name)
       const unchanged = known && sameNames(known.roles, roles)
       if (known?.id === judged.identityId && !unchanged) {
         throw new VaultError('forbidden', 'Nobody changes his own roles')

@@ -7,7 +7,7 @@ import { GroupCommit } from './group-commit.ts'
 import { refusal } from './lease-refusal.ts'
 import type { LeaseAsk, Ledger, LeaseVerdict, LinkNote } from './ledger.ts'
 import type { Lease } from './records.ts'
-import { isCredentialName, isSlug } from './names.ts'
+import { askedCredentialName, askedSlug } from './names.ts'
 import type { Secret } from './secret.ts'
 import { Tally } from './tally.ts'
 
@@ -120,6 +120,7 @@ export class LeaseGrants {
   /** Whoever asked has hung up: these values do not leave. */
   undelivered(call: Call, granted: readonly Granted[]): void {
     const failed = granted.map(({ lease }) => ({ id: lease.id, code: 'unavailable' as const, call }))
+    for (const { code } of failed) this.refusals.add(code)
     if (failed.length > 0) this.#failed.mark(failed, true)
   }
 
@@ -139,9 +140,8 @@ export class LeaseGrants {
   }
 
   async #grant(call: Call, token: PresentedToken, request: LeaseRequest): Promise<Outcome> {
-    // What cannot be a name is asked for under one that nobody can have: it is missing by the same work.
-    const workspace = isSlug(request.workspace) ? request.workspace : ''
-    const credential = isCredentialName(request.credential) ? request.credential : ''
+    const workspace = askedSlug(request.workspace)
+    const credential = askedCredentialName(request.credential)
     const ask: LeaseAsk = { ...request, workspace, credential, leaseId: this.#options.newId(), token, call }
     let inWorkspace: boolean | undefined
     try {

@@ -41,7 +41,7 @@ export function healthRoutes(
       operation({
         operationId: 'getLive',
         tag: 'service',
-        summary: 'Whether the process lives, with what the last check found',
+        summary: 'Whether the process lives, with what a check finds now',
         access: 'open',
         deadline: false,
         answers: { 200: answers[200] },

@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { mintToken } from '../../src/core/token.ts'
-import { COMPILED, loopback } from './run-strongroom.ts'
+import { freshGround } from '../ground.ts'
+import { COMPILED, loopback, runStrongroom } from './run-strongroom.ts'
 
 const bin = join(import.meta.dirname, '../../bin/strongroom.js')
 const FULL = 'strongroom: standard output cannot be written to (ENOSPC)\n'
@@ -23,6 +24,12 @@ async function runInto(output: 'full' | 'closed', args: string[], env: Record<st
   return { code, err }
 }
 
+const envOf = (url: string) => ({
+  STRONGROOM_URL: url,
+  STRONGROOM_TOKEN: mintToken().text.reveal(),
+  STRONGROOM_WORKSPACE: 'acme',
+})
+
 for (const args of [['keygen'], ['--version'], ['--help'], ['help', 'lease']]) {
   t.test(`strongroom ${args.join(' ')} into a full disk is one line, into a closed pipe none`, async (t) => {
     t.strictSame(await runInto('full', args), { code: 1, err: FULL })
@@ -30,13 +37,56 @@ for (const args of [['keygen'], ['--version'], ['--help'], ['help', 'lease']]) {
   })
 }
 
+t.test('a disk that takes a part of a value only has not taken it', async (t) => {
+  const service = await loopback(({ method }) =>
+    method === 'POST'
+      ? { status: 201, body: { lease: { id: 'x7' }, value: 'x'.repeat(3000) } }
+      : { status: 204 },
+  )
+  t.teardown(service.close)
+  const file = join(t.testdir({}), 'value')
+  // As from a disk with 1 KiB of room, in the shell's words.
+  const child = spawn(
+    '/bin/sh',
+    ['-c', `ulimit -f 2; exec "$0" "$1" lease db > "$2"`, process.execPath, bin, file],
+    {
+      env: { ...COMPILED, ...envOf(service.url) },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    },
+  )
+  let err = ''
+  child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()))
+  const code = await new Promise<number | null>((resolve) => child.on('close', resolve))
+  t.strictSame({ code, err }, { code: 1, err: FULL.replace('ENOSPC', 'EFBIG') })
+  t.equal(statSync(file).size, 1024)
+  t.match(service.seen.pop(), { method: 'DELETE', url: '/v1/leases/x7' })
+})
+
+t.test('a lease of whose value nothing was asked for is revoked', async (t) => {
+  const service = await loopback(({ method }) =>
+    method === 'POST' ? { status: 201, body: { lease: { id: 'x7' }, value: {} } } : { status: 204 },
+  )
+  t.teardown(service.close)
+  const { code, err } = await runStrongroom(['lease', 'db', '--field', '/none'], envOf(service.url))
+  t.strictSame({ code, err }, { code: 1, err: 'strongroom: the value has nothing at that --field\n' })
+  t.match(service.seen.pop(), { method: 'DELETE', url: '/v1/leases/x7' })
+})
+
+t.test('an administrator whose token could not be written is not announced', async (t) => {
+  const ground = await freshGround(t)
+  const env = {
+    STRONGROOM_DATABASE_OWNER_URL: ground.ownerUrl.reveal(),
+    STRONGROOM_KEYS: ground.keys[0]!.reveal(),
+  }
+  t.strictSame(await runInto('full', ['init'], env), { code: 1, err: FULL })
+})
+
 t.test('a lease whose value could not be written is revoked', async (t) => {
   const service = await loopback(({ method }) =>
     method === 'POST' ? { status: 201, body: { lease: { id: 'x7' }, value: 'hunter2' } } : { status: 204 },
   )
   t.teardown(service.close)
-  const token = mintToken().text.reveal()
-  const env = { STRONGROOM_URL: service.url, STRONGROOM_TOKEN: token, STRONGROOM_WORKSPACE: 'acme' }
+  const env = envOf(service.url)
   for (const [output, err] of [['full', FULL] as const, ['closed', ''] as const]) {
     t.strictSame(await runInto(output, ['lease', 'db'], env), { code: 1, err })
     t.match(service.seen.pop(), { method: 'DELETE', url: '/v1/leases/x7' })

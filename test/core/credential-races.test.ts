@@ -1,5 +1,6 @@
 import type { Test } from 'tap'
 import t from 'tap'
+import { VaultError } from '../../src/core/errors.ts'
 import { freshGround } from '../ground.ts'
 import { ALL, anotherSession, eventsIn, sleep } from '../vault.ts'
 import { openWorkspace, secret } from './credential-acts.ts'
@@ -82,4 +83,22 @@ t.test('a call that fails at its deadline is an event, as soon as the ledger ans
   const failed = { action: 'credential:write', outcome: 'failed', code: 'unavailable' }
   t.match(await events(), [{ ...failed, credential: 'orders', identity: worker.name, operation: 'test' }])
   await holder.query('rollback')
+})
+
+t.test('so is one whose caller could not be asked for anew after the policy had changed', async (t) => {
+  const { vault, worker, code, workspace } = await open(t)
+  await vault.create(worker, 'orders')
+  await vault.identityWith()
+  const { ledger } = vault
+  const authenticate = ledger.authenticate.bind(ledger)
+  ledger.authenticate = async () => {
+    throw new VaultError('unavailable', 'in the test')
+  }
+  const call = vault.call()
+  t.equal(await code(vault.credentials.read(call, worker.caller, workspace, 'orders')), 'unavailable')
+  ledger.authenticate = authenticate
+  await vault.lateEvents.flush()
+  const events = await eventsIn(ground, `request_id = '${call.requestId}'`)
+  t.equal(events.length, 1)
+  t.match(events, [{ action: 'credential:read', outcome: 'failed', code: 'unavailable' }])
 })
