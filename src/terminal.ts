@@ -19,8 +19,12 @@ export function openTerminal(): Terminal {
   return {
     out(text) {
       if (lost) throw lost
-      if (isFile) writeWhole(text, judge)
-      else process.stdout.write(text, judge)
+      if (!isFile) return void process.stdout.write(text, judge)
+      try {
+        writeWhole(text, (bytes, at) => writeSync(process.stdout.fd, bytes, at))
+      } catch (error) {
+        judge(error as Error)
+      }
     },
     err: (text) => void process.stderr.write(text),
     // A write is called back after those before it.
@@ -63,12 +67,13 @@ export function openTerminal(): Terminal {
   }
 }
 
-// Where a disk has room for a part of it only, Node's own stream takes that for the whole.
-function writeWhole(text: string, judge: (error: Error) => void): void {
+/**
+ * Writes all of a text. Where a disk has room for a part of it only, Node's own stream takes that for the whole.
+ *
+ * @param write Answers how many of the bytes from `at` on it took.
+ * @throws what `write` throws
+ */
+export function writeWhole(text: string, write: (bytes: Buffer, at: number) => number): void {
   const bytes = Buffer.from(text)
-  try {
-    for (let at = 0; at < bytes.length;) at += writeSync(process.stdout.fd, bytes, at)
-  } catch (error) {
-    judge(error as Error)
-  }
+  for (let at = 0; at < bytes.length;) at += write(bytes, at)
 }
