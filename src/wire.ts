@@ -260,8 +260,8 @@ export async function wire(
     ),
     repeat(
       tuning.lastUseEveryMs,
-      () => lastUse.flush().then(() => lateEvents.flush()),
-      (err) => log.warn({ err }, 'last use and events of calls that failed could not be written yet'),
+      () => lateEvents.flush().then(() => lastUse.flush()),
+      (err) => log.warn({ err }, 'events of calls that failed and last use could not be written yet'),
     ),
   ]
 
