@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
@@ -41,6 +41,8 @@ export class AzureKeyVaultServer implements ProviderServer {
   /** The tokens that were shown, each as often as it was. */
   readonly tokens: string[] = []
   readonly #login: AzureLoginServer
+  // Not its address: the SDK keeps tokens by resource for the whole process, and a port may be given a second time.
+  readonly #resource = `urn:vault:${randomUUID()}`
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
   #port = 0
@@ -135,7 +137,7 @@ export class AzureKeyVaultServer implements ProviderServer {
     const { pathname: path, searchParams } = new URL(request.url!, this.url)
     const method = request.method!
     const [, token] = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '') ?? []
-    const login = token !== undefined && this.#login.gave(token, this.url)
+    const login = token !== undefined && this.#login.gave(token, this.#resource)
     this.seen.push({ method, path, login, body })
     if (token) this.tokens.push(token)
     if (this.#trouble === 'hang') return
@@ -161,7 +163,7 @@ export class AzureKeyVaultServer implements ProviderServer {
   }
 
   #challenge(): Answer {
-    const challenge = `Bearer authorization="https://login.windows.net/${TENANT}", resource="${this.url}"`
+    const challenge = `Bearer authorization="https://login.windows.net/${TENANT}", resource="${this.#resource}"`
     const message = 'AKV10000: Request is missing a Bearer or PoP token.'
     return { ...fail(401, 'Unauthorized', message), headers: { 'www-authenticate': challenge } }
   }
