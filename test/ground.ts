@@ -29,6 +29,7 @@ const SERVICE = 'strongroom'
 const PARTITIONS_KEPT = 4
 
 let started: Promise<EmbeddedServer> | undefined
+let template: Promise<string> | undefined
 
 async function server(): Promise<EmbeddedServer> {
   started ??= (async () => {
@@ -41,7 +42,7 @@ async function server(): Promise<EmbeddedServer> {
 /** Makes a database from the template that has the schema; it goes with the server, at the end. */
 export async function freshGround(t: Test): Promise<TestGround> {
   const embedded = await server()
-  return groundFrom(t, embedded, await makeTemplate(embedded), [FernetKey.generate().text])
+  return groundFrom(t, embedded, await (template ??= makeTemplate(embedded)), [FernetKey.generate().text])
 }
 
 /** Makes a copy of a test's database on the same server, under the same keys. Whoever is connected to it loses his connection. */
@@ -110,6 +111,9 @@ async function makeTemplate(embedded: EmbeddedServer): Promise<string> {
       const password = pg.escapeLiteral(await embedded.passwordFor(role))
       if (!rowCount) await client.query(`create role ${role} login password ${password}`)
     }
+    // With a database for every test its workers would do more than the tests.
+    await client.query('alter system set autovacuum = off')
+    await client.query('select pg_reload_conf()')
     await client.query(`create database ${name} owner ${OWNER}`)
     const url = async (role: string) => new Secret(embedded.url(role, await embedded.passwordFor(role), name))
     await upgradeDatabase(await url(OWNER), await url(SERVICE))

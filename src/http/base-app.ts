@@ -181,6 +181,8 @@ function serverOptions(deps: HttpDeps, own: OwnAnswers) {
         useDefaults: false,
         allErrors: true,
         allowUnionTypes: true,
+        // That each is a schema is tested once, and need not be at every start.
+        validateSchema: false,
       },
       onCreate: compareTextsBySet,
     },

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -84,7 +84,8 @@ export async function removeEmbeddedServer(dataDirectory: string): Promise<void>
     }
     await shutDown(home)
     if (place !== undefined) await removeSocketDirectory(home, place)
-    await rm(home.directory, { recursive: true, force: true, maxRetries: 3 })
+    // Many thousand files: what does this without a promise for each takes half as long.
+    rmSync(home.directory, { recursive: true, force: true, maxRetries: 3 })
     await rm(join(home.dataDirectory, 'database.json'), { force: true })
   })
 }

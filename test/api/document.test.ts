@@ -75,6 +75,10 @@ t.test('every operation without a body is answered as documented', async (t) => 
   }
 })
 
+t.test('every schema is one', async (t) => {
+  t.strictSame(contract.schemaFaults(), [])
+})
+
 t.test('the file is what the listeners say of themselves', async (t) => {
   const file = parse(readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8'))
   const inFile = Object.entries<Record<string, { operationId?: string }>>(file.paths).flatMap(

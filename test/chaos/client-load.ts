@@ -19,7 +19,7 @@ export interface Answer {
 
 const HUNG_MS = 20_000
 /** Between two calls of one client: what a load asks and what is checked of it afterwards is most of a short run's work. */
-const PAUSE_MS = long ? 0 : 25
+const PAUSE_MS = long ? 0 : 60
 
 /** Calls the service as JSON. Never throws: a connection that broke is an answer too. */
 export async function call(

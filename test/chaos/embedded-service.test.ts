@@ -108,20 +108,6 @@ t.test('a first start that is killed at any moment is begun anew by the next', a
 })
 
 t.test(
-  'a directory without its last mark is begun anew, also one of an older version, and its key is kept',
-  async (t) => {
-    const dataDirectory = join(temporaryDirectory(t), 'data')
-    for (const marks of [[], ['complete'], ['complete', 'begun']]) {
-      for (const mark of marks) rmSync(join(dataDirectory, mark))
-      const service = await startService(t, inDirectory(dataDirectory))
-      t.match(service.err(), /This was the first start/)
-      await service.end('SIGTERM')
-    }
-    t.equal(readdirSync(dataDirectory).filter((name) => name.startsWith('keys.before-')).length, 2)
-  },
-)
-
-t.test(
   'two starts on the same ports and directory: one listens, the other says so and harms nothing',
   async (t) => {
     const service = await startService(t, inDirectory(dataDirectory))
@@ -166,3 +152,16 @@ t.test('of two first starts at the same moment both work on one database, or one
     await next.end('SIGTERM')
   }
 })
+
+t.test(
+  'a directory without its last mark is begun anew, also one of an older version, and its key is kept',
+  async (t) => {
+    for (const marks of [['complete'], ['complete', 'begun']]) {
+      for (const mark of marks) rmSync(join(dataDirectory, mark))
+      const service = await startService(t, inDirectory(dataDirectory))
+      t.match(service.err(), /This was the first start/)
+      await service.end('SIGTERM')
+    }
+    t.equal(readdirSync(dataDirectory).filter((name) => name.startsWith('keys.before-')).length, 2)
+  },
+)

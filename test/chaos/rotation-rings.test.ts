@@ -35,7 +35,7 @@ t.test(
     const { STRONGROOM_KEYS: _, ...env } = onGround(ground)
     const service = await startService(t, { ...env, STRONGROOM_KEYS_FILE: secret.file })
     const worker = await makeWorker(service.adminUrl, admin)
-    const load = new ClientLoad(t, service.serviceUrl, worker, { leasing: 4, writing: 1, pauseMs: 20 })
+    const load = new ClientLoad(t, service.serviceUrl, worker, { leasing: 4, writing: 1 })
     const known = async (key: Key): Promise<boolean> => {
       const { items } = await must('GET', `${service.adminUrl}/v1/admin/keys`, admin)
       return items.some(

@@ -13,9 +13,11 @@ import { temporaryDirectory } from '../leftovers.ts'
 
 const onlyLinux = process.platform === 'linux' ? false : '/proc is only on Linux'
 const tree = realpathSync(join(import.meta.dirname, '..', '..'))
+// For all that only needs a cluster that is whole, and leaves it stopped: making one is what takes the time.
+const shared = temporaryDirectory(t)
 
 t.test('a server that was started answers queries and lets nobody else in', async (t) => {
-  const dataDirectory = temporaryDirectory(t)
+  const dataDirectory = shared
   const server = await startEmbeddedServer({ dataDirectory })
   t.equal(server.adopted, false)
   t.same(await query(server.superuserUrl, 'select 40 + 2 as n'), [{ n: 42 }])
@@ -34,10 +36,10 @@ t.test('a server that was started answers queries and lets nobody else in', asyn
 })
 
 t.test('the server has no TCP port and nothing of our environment', { skip: onlyLinux }, async (t) => {
-  const dataDirectory = temporaryDirectory(t)
+  const dataDirectory = shared
   process.env['STRONGROOM_KEYS'] = 'marked-for-the-test'
   t.teardown(() => delete process.env['STRONGROOM_KEYS'])
-  await startEmbeddedServer({ dataDirectory })
+  const server = await startEmbeddedServer({ dataDirectory })
   const pid = postmasterOf(dataDirectory)!
   // tap gives every process that a test spawns variables of its own.
   const given = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0')
@@ -56,20 +58,22 @@ t.test('the server has no TCP port and nothing of our environment', { skip: only
     [],
   )
   t.equal(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[2], String(pid))
+  await server.stop()
 })
 
 t.test('what was written before a stop is there after the next start', async (t) => {
-  const dataDirectory = temporaryDirectory(t)
+  const dataDirectory = shared
   const first = await startEmbeddedServer({ dataDirectory })
   await query(first.superuserUrl, 'create table kept (n int)')
   await first.stop()
   const second = await startEmbeddedServer({ dataDirectory })
   t.equal(second.adopted, false)
   t.same(await query(second.superuserUrl, 'select count(*)::int as n from kept'), [{ n: 0 }])
+  await second.stop()
 })
 
 t.test('the server of a killed Node is found again, and stopped by the one that found it', async (t) => {
-  const dataDirectory = temporaryDirectory(t)
+  const dataDirectory = shared
   const child = startChild(dataDirectory)
   await once(child.stdout!, 'data')
   const pid = postmasterOf(dataDirectory)
@@ -85,7 +89,7 @@ t.test('the server of a killed Node is found again, and stopped by the one that 
 })
 
 t.test('a server that another living process uses is neither stopped nor removed', async (t) => {
-  const dataDirectory = temporaryDirectory(t)
+  const dataDirectory = shared
   const child = startChild(dataDirectory)
   await once(child.stdout!, 'data')
   const server = await startEmbeddedServer({ dataDirectory })
@@ -95,10 +99,11 @@ t.test('a server that another living process uses is neither stopped nor removed
   await t.rejects(removeEmbeddedServer(dataDirectory), { name: 'EmbeddedServerError', message: /in use/ })
   child.kill('SIGKILL')
   await once(child, 'exit')
+  await (await startEmbeddedServer({ dataDirectory })).stop()
 })
 
 t.test('a stale postmaster.pid does not block a start, even when its number lives on', async (t) => {
-  const dataDirectory = temporaryDirectory(t)
+  const dataDirectory = shared
   const first = await startEmbeddedServer({ dataDirectory })
   const home = homeOf(dataDirectory)
   const lines = readFileSync(join(home.cluster, 'postmaster.pid'), 'utf8').split('\n')
@@ -117,13 +122,14 @@ t.test('a stale postmaster.pid does not block a start, even when its number live
 })
 
 t.test('a crashed server is started again with its data', async (t) => {
-  const dataDirectory = temporaryDirectory(t)
+  const dataDirectory = shared
   const first = await startEmbeddedServer({ dataDirectory })
-  await query(first.superuserUrl, 'create table kept (n int)')
+  await query(first.superuserUrl, 'create table crashed (n int)')
   process.kill(postmasterOf(dataDirectory)!, 'SIGKILL')
   const second = await startEmbeddedServer({ dataDirectory })
   t.equal(second.adopted, false)
-  t.same(await query(second.superuserUrl, 'select count(*)::int as n from kept'), [{ n: 0 }])
+  t.same(await query(second.superuserUrl, 'select count(*)::int as n from crashed'), [{ n: 0 }])
+  await second.stop()
 })
 
 t.test(
@@ -180,7 +186,7 @@ t.test('two starts at once make one server, which the last of them stops', async
 })
 
 t.test('no value of a failing statement comes into the log', async (t) => {
-  const dataDirectory = temporaryDirectory(t)
+  const dataDirectory = shared
   const server = await startEmbeddedServer({ dataDirectory })
   await query(server.superuserUrl, 'create table once (value text primary key)')
   await query(server.superuserUrl, 'insert into once values ($1)', ['marked-value'])
