@@ -1,3 +1,4 @@
+import { lookup } from 'node:dns/promises'
 import type { Config } from './config.ts'
 import type { Secret } from './core/secret.ts'
 import { StartRefused } from './core/start-refused.ts'
@@ -52,7 +53,9 @@ async function listen(
   { host, port }: { host: string; port: number },
 ): Promise<string> {
   try {
-    return await app.listen({ host, port })
+    // Fastify would open another server for each further address of this name, and that would lack what we add to ours.
+    const { address } = host === 'localhost' ? await lookup(host) : { address: host }
+    return await app.listen({ host: address, port })
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     throw new StartRefused([`${variable}: cannot listen on ${host}:${port} (${code ?? 'unknown fault'})`])
