@@ -28,6 +28,7 @@ export interface Tuning {
   leaseLineMax: number
   leaseBatchMax: number
   judgementMsMax: number
+  unreadMsMax: number
   settleEveryMs: number
 }
 
@@ -55,5 +56,6 @@ export const TUNING: Tuning = {
   leaseLineMax: 4096,
   leaseBatchMax: 256,
   judgementMsMax: JUDGEMENT_MS_MAX,
+  unreadMsMax: 30_000,
   settleEveryMs: 1_000,
 }

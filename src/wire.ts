@@ -223,6 +223,7 @@ export async function wire(
     metrics,
     log,
     deadlineSeconds: config.deadlineSeconds,
+    unreadMsMax: tuning.unreadMsMax,
     rateLimit: config.rateLimit,
     trustedProxies: config.trustedProxies,
     tls: listenerTls(config.tls),

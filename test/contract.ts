@@ -112,7 +112,9 @@ export class Contract {
     const documents = [...this.#documented.values()].map(({ document }) => document)
     const schemas = [
       ...documents.flatMap(({ components }) => Object.values(components.schemas)),
-      ...this.operations.flatMap(({ operation }) => (operation.parameters ?? []).map(({ schema }) => schema!)),
+      ...this.operations.flatMap(({ operation }) =>
+        (operation.parameters ?? []).map(({ schema }) => schema!),
+      ),
     ]
     const ajv = new Ajv2020({ strict: false })
     addFormats(ajv)

@@ -121,7 +121,10 @@ export class Gate {
     const caller = requestCallerOf(request)
     const leave = (): void => {
       this.#deps.onAnswered(caller?.call.operation ?? 'none', reply.statusCode)
+      const { socket } = reply.raw
       done(null, payload)
+      // Whoever does not read would keep his answer here, and its values, for as long as he likes.
+      if (socket?.writableLength) socket.setTimeout(this.#deps.unreadMsMax)
     }
     if (!caller) return leave()
     clearTimeout(caller.timer)

@@ -42,6 +42,8 @@ export interface HttpDeps {
   metrics: { text(call: Call, caller: Caller): Promise<string> }
   log: Pick<FastifyBaseLogger, 'error' | 'warn'>
   deadlineSeconds: number
+  /** How long an answer may lie in this process while its reader takes none of it, in milliseconds. */
+  unreadMsMax: number
   /** Credentials a second for one token; 0 for no limit. */
   rateLimit: number
   /** Addresses and networks whose `x-forwarded-for` is believed. */

@@ -91,6 +91,7 @@ export function stubDeps(
       warn: (...args: unknown[]) => seen.logged.push(args),
     },
     deadlineSeconds: 2,
+    unreadMsMax: 30_000,
     rateLimit: 0,
     ...Object.fromEntries(stubs),
     ...options,
