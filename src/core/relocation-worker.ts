@@ -46,6 +46,7 @@ export class RelocationWorker {
   readonly #carrier: Carrier
   readonly #options: RelocationWorkerOptions
   #working: Promise<void> | undefined
+  #asks = 0
   #way: Way | undefined
   /** Resolved by whoever asks for work: the pause that a store is given ends, or the next one is none. */
   #called = Promise.withResolvers<undefined>()
@@ -67,11 +68,24 @@ export class RelocationWorker {
    * pause ended: what is tried again and again may no longer be wanted.
    */
   work(): Promise<void> {
+    this.#asks++
     this.#called.resolve(undefined)
-    return (this.#working ??= this.#work().finally(() => (this.#working = undefined)))
+    return (this.#working ??= this.#work())
   }
 
   async #work(): Promise<void> {
+    try {
+      // Who asked meanwhile may have begun a run after the last look for one.
+      for (let asks = 0; asks < this.#asks; ) {
+        asks = this.#asks
+        await this.#workToEnd()
+      }
+    } finally {
+      this.#working = undefined
+    }
+  }
+
+  async #workToEnd(): Promise<void> {
     this.#way = undefined
     while (!this.#stopped) {
       const relocation = await this.#ledger.runningRelocation()

@@ -7,6 +7,7 @@ import type {
   RouteOptions,
 } from 'fastify'
 import { createRequire } from 'node:module'
+import { Socket } from 'node:net'
 import type * as RateLimiters from 'rate-limiter-flexible'
 import type { Call, PresentedToken } from '../core/calls.ts'
 import { JUDGEMENT_MS_MAX } from '../core/calls.ts'
@@ -124,7 +125,7 @@ export class Gate {
       const { socket } = reply.raw
       done(null, payload)
       // Whoever does not read would keep his answer here, and its values, for as long as he likes.
-      if (socket?.writableLength) socket.setTimeout(this.#deps.unreadMsMax)
+      if (socket instanceof Socket && socket.writableLength > 0) socket.setTimeout(this.#deps.unreadMsMax)
     }
     if (!caller) return leave()
     clearTimeout(caller.timer)
