@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import type { AuditEvent, StreamHead } from './audit.ts'
+import { isUuid } from './names.ts'
 
 /** What the verification found in one stream. */
 export interface StreamVerification {
@@ -19,12 +20,15 @@ export interface AuditVerification {
   streams: StreamVerification[]
 }
 
+/** Where an event stands in its stream: an intruder may give several the same sequence. */
+export type AuditPlace = Pick<AuditEvent, 'sequence' | 'id'>
+
 /** What the verification reads. */
 export interface AuditSource {
   /** Every stream, the root first; sequence 0 where there are events and no head. */
   auditStreams(): Promise<StreamHead[]>
-  /** The next events of a stream after `after`, in order; an empty page ends it. */
-  auditPage(stream: string, after: number, limit: number): Promise<AuditEvent[]>
+  /** The first events of a stream or those that follow `after`, by sequence and id; an empty page ends it. */
+  auditPage(stream: string, after: AuditPlace | undefined, limit: number): Promise<AuditEvent[]>
 }
 
 const PAGE = 1000
@@ -53,7 +57,9 @@ export async function verifyStreams(
   const streams: StreamVerification[] = []
   const verify = async (stream: string): Promise<void> => {
     const verification = await verifyStream(source, stream, range, anchors.get(stream) ?? [], (event) => {
-      if (stream === ROOT_STREAM) for (const head of namedHeads(event)) anchor(head)
+      const named = stream === ROOT_STREAM ? namedHeads(event) : []
+      named?.forEach(anchor)
+      return named !== undefined
     })
     streams.push(verification)
   }
@@ -72,7 +78,8 @@ async function verifyStream(
   stream: string,
   range: { from?: Date | undefined; to?: Date | undefined },
   anchors: readonly StreamHead[],
-  onEvent: (event: AuditEvent) => void,
+  /** Answers whether the event can be what it says. */
+  onEvent: (event: AuditEvent) => boolean,
 ): Promise<StreamVerification> {
   // Heads by sequence: the event there must have that hash.
   const expected = new Map<number, Set<string>>()
@@ -82,29 +89,39 @@ async function verifyStream(
   const from = range.from && microseconds(range.from)
   const to = range.to && microseconds(range.to)
   let before = { sequence: 0, hash: NOTHING }
+  let place: AuditPlace | undefined
   let counted = 0
   let head: StreamHead | undefined
   let firstBad: number | undefined
   const bad = (sequence: number): void => {
     firstBad = Math.min(firstBad ?? sequence, sequence)
   }
-  for (;;) {
-    const page = await source.auditPage(stream, before.sequence, PAGE)
-    if (page.length === 0) break
-    for (const event of page) {
-      const inRange = (!from || event.recordedAt >= from) && (!to || event.recordedAt < to)
-      if (inRange) {
-        const follows = event.sequence === before.sequence + 1
-        if (!follows || linkHash(before.hash, event) !== event.hash)
-          bad(Math.min(event.sequence, before.sequence + 1))
-        const heads = expected.get(event.sequence)
-        if (heads && (heads.size > 1 || !heads.has(event.hash))) bad(event.sequence)
-        counted++
-        head = { stream, sequence: event.sequence, hash: event.hash }
-      }
-      onEvent(event)
-      before = { sequence: event.sequence, hash: event.hash }
+  const judge = (event: AuditEvent, inRange: boolean): void => {
+    if (inRange) counted++
+    // We begin with 1.
+    if (event.sequence < 1) return inRange ? bad(0) : undefined
+    const told = onEvent(event)
+    if (inRange) {
+      const follows = event.sequence === before.sequence + 1
+      if (!told || !follows || linkHash(before.hash, event) !== event.hash)
+        bad(Math.min(event.sequence, before.sequence + 1))
+      const heads = expected.get(event.sequence)
+      if (heads && (heads.size > 1 || !heads.has(event.hash))) bad(event.sequence)
+      head = { stream, sequence: event.sequence, hash: event.hash }
     }
+    before = { sequence: event.sequence, hash: event.hash }
+  }
+  for (let whole = true; whole; ) {
+    const page = await source.auditPage(stream, place, PAGE)
+    for (const event of page) {
+      // No number of ours: from here on one event cannot be told from the next.
+      whole = Number.isSafeInteger(event.sequence)
+      if (!whole) break
+      judge(event, (!from || event.recordedAt >= from) && (!to || event.recordedAt < to))
+    }
+    if (!whole) bad(before.sequence + 1)
+    place = page.at(-1)
+    whole &&= place !== undefined
   }
   // No head of its own: somebody else wrote these events.
   if (expected.has(0) && counted > 0) bad(1)
@@ -146,9 +163,14 @@ export function linkHash(before: string, event: AuditEvent): string {
   return hash('sha256', Buffer.concat([Buffer.from(before, 'hex'), Buffer.from(canonical)]), 'hex')
 }
 
-/** The heads that an opening event in the root stream names. Anything else names none. */
-function namedHeads(event: AuditEvent): StreamHead[] {
-  if (event.action !== 'audit:open-stream' || !event.detail) return []
-  const { heads } = JSON.parse(event.detail) as { heads: [string, number, string][] }
-  return heads.map(([stream, sequence, hash]) => ({ stream, sequence, hash }))
+/** The heads that an opening event in the root stream names; anything else names none. Undefined for one that is none of ours. */
+function namedHeads(event: AuditEvent): StreamHead[] | undefined {
+  if (event.action !== 'audit:open-stream') return []
+  try {
+    const { heads } = JSON.parse(event.detail ?? '') as { heads: [string, number, string][] }
+    const named = heads.map(([stream, sequence, hash]) => ({ stream, sequence, hash }))
+    return named.every(({ stream }) => typeof stream === 'string' && isUuid(stream)) ? named : undefined
+  } catch {
+    return undefined
+  }
 }

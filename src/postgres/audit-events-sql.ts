@@ -1,4 +1,5 @@
 import type { AuditEvent, AuditFilter, StreamHead } from '../core/audit.ts'
+import type { AuditPlace } from '../core/audit-verify.ts'
 import { ROOT_STREAM } from '../core/audit-verify.ts'
 import type { Page, PageRequest } from '../core/calls.ts'
 import type { Client } from './connections.ts'
@@ -68,14 +69,25 @@ export async function selectStreams(client: Client): Promise<StreamHead[]> {
   return rows
 }
 
-/** The next events of a stream after a sequence, in order. */
+/** The first events of a stream, or those that follow `after`, by sequence and id. */
 export async function selectStreamPage(
   client: Client,
   stream: string,
-  after: number,
+  after: AuditPlace | undefined,
   limit: number,
 ): Promise<AuditEvent[]> {
-  const text = `select ${COLUMNS} from audit_events where stream = $1 and sequence > $2 order by sequence limit $3`
-  const { rows } = await client.query({ name: 'stream page', text, values: [stream, after, limit] })
+  const page = after
+    ? {
+        name: 'stream page',
+        text: `select ${COLUMNS} from audit_events where stream = $1 and (sequence, id) > ($3, $4::uuid)
+          order by sequence, id limit $2`,
+        values: [stream, limit, after.sequence, after.id],
+      }
+    : {
+        name: 'stream start',
+        text: `select ${COLUMNS} from audit_events where stream = $1 order by sequence, id limit $2`,
+        values: [stream, limit],
+      }
+  const { rows } = await client.query(page)
   return rows.map(withoutNulls<AuditEvent>)
 }

@@ -121,7 +121,7 @@ t.test('the hash in TypeScript is the one in the database, whatever the text', a
   const events: AuditEvent[] = []
   for (const { stream } of heads) {
     let before = '0'.repeat(64)
-    for (const event of await vault.ledger.auditPage(stream, 0, 1000)) {
+    for (const event of await vault.ledger.auditPage(stream, undefined, 1000)) {
       if (linkHash(before, event) !== event.hash) t.fail(`${event.sequence} of ${stream}`)
       before = event.hash
       events.push(event)
@@ -291,4 +291,48 @@ t.test('events in a stream that nobody opened are found', async (t) => {
     streams.find((one) => !one.valid),
     { stream: '01a20000-0000-7000-8000-000000000001', firstBad: 1 },
   )
+})
+
+t.test('events below the first, twins, and openings that are none are found, and end no verification', async (t) => {
+  const { own, verify } = await fiveLeases(t)
+  const forge = (stream: string, sequence: string, detail = 'null') =>
+    `insert into audit_events (id, stream, sequence, recorded_at, action, operation, outcome, detail, hash)
+     values (('ffffffff' || substr(gen_random_uuid()::text, 9))::uuid, ${stream}, ${sequence}, now(), 'audit:open-stream', 'forged',
+       'allowed', ${detail}, sha256(''))`
+  const nobodys = `'01a20000-0000-7000-8000-000000000001'`
+  const root = `'${ROOT_STREAM}'`
+  const [{ next }] = (await own.sql('select max(sequence) + 1 as next from audit_events where stream = $1', [
+    ROOT_STREAM,
+  ])) as [{ next: string }]
+  for (const [statement, found] of [
+    [forge('$leased', '0'), ['leases', 0]],
+    [forge('$leased', '-7'), ['leases', 0]],
+    [forge('$leased', '(-9223372036854775808)'), ['leases', 1]],
+    [forge('$leased', '9223372036854775807'), ['leases', 6]],
+    [forge(nobodys, '-1'), ['other', 0]],
+    ...['null', `'null'`, `'{}'`, `'{"heads":[["x",1,""]]}'`, `'{"heads":[[{},1,""]]}'`, `'{"heads":[null]}'`].map(
+      (detail) => [forge(root, next, detail), ['other', Number(next)]] as const,
+    ),
+  ] as const) {
+    t.strictSame(await verify(statement), [found], statement)
+    await own.sql(`delete from audit_events where operation = 'forged'`)
+  }
+})
+
+t.test('a page ends between two events of the same sequence and loses neither', async (t) => {
+  const vault = await openVault(t, await freshGround(t))
+  const stream = '01a20000-0000-7000-8000-000000000002'
+  await vault.ground.sql(
+    `insert into audit_events (id, stream, sequence, recorded_at, action, operation, outcome, hash)
+     select gen_random_uuid(), $1, n / 3, now(), 'x', 'forged', 'allowed', sha256('') from generate_series(-4, 7) n`,
+    [stream],
+  )
+  for (const limit of [1, 2, 5, 100]) {
+    const seen: string[] = []
+    let page = await vault.ledger.auditPage(stream, undefined, limit)
+    for (; page.length > 0; page = await vault.ledger.auditPage(stream, page.at(-1)!, limit))
+      seen.push(...page.map(({ id }) => id))
+    t.equal(new Set(seen).size, 12)
+    t.equal(seen.length, 12)
+  }
 })
