@@ -64,7 +64,7 @@ export class Acts {
         return result
       } catch (error) {
         if (error instanceof CallerOutdated) judged = await this.#askAnew(call, caller, entry)
-        else if (error instanceof SealingKeyChanged) this.#sealer.sealUnder(error.keyId)
+        else if (error instanceof SealingKeyChanged) this.#sealUnder(call, entry, error.keyId)
         else if (error instanceof OutsideFirst) await this.#outside(call, entry, error)
         else if (error instanceof OutcomeUnknown) throw deadlinePassed(error)
         else throw await this.#refused(call, entry, error)
@@ -87,6 +87,15 @@ export class Acts {
     } catch (error) {
       // Whose token has ended meanwhile is a failed authentication.
       throw codeOf(error) === 'unauthenticated' ? error : this.#unrecorded(call, entry, error)
+    }
+  }
+
+  #sealUnder(call: Call, entry: AuditEntry, keyId: string): void {
+    try {
+      this.#sealer.sealUnder(keyId)
+    } catch (error) {
+      // This process does not have the key yet.
+      throw this.#unrecorded(call, entry, error)
     }
   }
 

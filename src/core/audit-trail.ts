@@ -40,13 +40,18 @@ export class AuditTrail {
     range: { from?: Date | undefined; to?: Date | undefined },
     heads: readonly StreamHead[],
   ): Promise<AuditVerification> {
-    await this.#acts.perform(call, caller, ACTION, {}, async (_tx, judged) => demandAdmin(judged, ACTION))
-    if (this.#verifying) throw new VaultError('already_running', 'The audit trail is being verified already')
-    this.#verifying = true
+    // Taken within the act, so that whoever finds it taken is recorded as refused.
+    let mine = false
     try {
+      await this.#acts.perform(call, caller, ACTION, {}, async (_tx, judged) => {
+        demandAdmin(judged, ACTION)
+        if (this.#verifying && !mine)
+          throw new VaultError('already_running', 'The audit trail is being verified already')
+        this.#verifying = mine = true
+      })
       return await verifyStreams(this.#ledger, range, heads)
     } finally {
-      this.#verifying = false
+      if (mine) this.#verifying = false
     }
   }
 }

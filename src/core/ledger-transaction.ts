@@ -159,7 +159,8 @@ export interface LedgerTransaction {
     keyId: string,
     startedBy: string,
   ): Promise<Rotation | 'already_running' | { ignorant: string[] }>
-  rotation(id: string): Promise<Rotation | undefined>
+  /** @param lock Whether nobody else may end it before this transaction does. */
+  rotation(id: string, lock?: boolean): Promise<Rotation | undefined>
   rotations(page: PageRequest): Promise<Page<Rotation>>
   /** Keeps what could not be moved, and counts it. @returns those that were not known yet */
   recordRotationFailures(

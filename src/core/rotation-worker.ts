@@ -110,7 +110,7 @@ export class RotationWorker {
   #finish({ id, toKey }: { id: string; toKey: string }): Promise<boolean> {
     return this.#ledger.transaction(ownCall('rotateKeys', STEP_MS), undefined, async (tx) => {
       const unmoved = await tx.countUnmoved({ id, toKey })
-      const rotation = await tx.rotation(id)
+      const rotation = await tx.rotation(id, true)
       if (rotation?.state !== 'running') return true
       if (unmoved.left > 0) return false
       const state = unmoved.failed === 0 ? 'done' : 'failed'

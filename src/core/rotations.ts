@@ -73,7 +73,7 @@ export class Rotations {
   cancel(call: Call, caller: Caller, id: string): Promise<Rotation> {
     return this.#acts.perform(call, caller, ACTION, {}, async (tx, judged, entry) => {
       demandAdmin(judged, ACTION)
-      const rotation = await tx.rotation(id)
+      const rotation = await tx.rotation(id, true)
       if (!rotation) throw notFound()
       if (rotation.state === 'cancelled') {
         entry.mark = 'unchanged'

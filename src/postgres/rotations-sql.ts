@@ -73,10 +73,15 @@ export async function beginRotation(
   return (await selectRotation(client, id))!
 }
 
-/** A rotation with its first 100 failures. */
-export async function selectRotation(client: Client, id: string): Promise<Rotation | undefined> {
+/** A rotation with its first 100 failures, locked where that is asked for. */
+export async function selectRotation(
+  client: Client,
+  id: string,
+  lock = false,
+): Promise<Rotation | undefined> {
   if (!isUuid(id)) return undefined
-  const { rows } = await client.query(`select ${COLUMNS} from rotations r where r.id = $1`, [id])
+  const text = `select ${COLUMNS} from rotations r where r.id = $1 ${lock ? 'for update' : ''}`
+  const { rows } = await client.query(text, [id])
   return rows[0] && rotationOf(rows[0])
 }
 

@@ -86,7 +86,7 @@ export function transactionOn(
 
     keys: (page) => selectKeys(client, page),
     beginRotation: (keyId, startedBy) => rotations.beginRotation(client, newId(), keyId, startedBy),
-    rotation: (id) => rotations.selectRotation(client, id),
+    rotation: (id, lock) => rotations.selectRotation(client, id, lock),
     rotations: (page) => rotations.selectRotations(client, page),
     recordRotationFailures: (id, failures) => rotations.insertFailures(client, id, failures),
     endRotation: (id, state) => rotations.endRotation(client, id, state),

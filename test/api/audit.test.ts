@@ -174,3 +174,16 @@ t.test('keys and rotations are told as they are', async (t) => {
     t.equal((await admin('POST', `/v1/admin/rotations/${id}/cancel`)).status, 404)
   }
 })
+
+t.test('of two verifications at once one is refused, and recorded so', async (t) => {
+  const both = await Promise.all([admin('GET', `${AUDIT}/verify`), admin('GET', `${AUDIT}/verify`)])
+  const refused = both.find(({ status }) => status === 409)!
+  t.equal(refused.json.code, 'already_running')
+  t.strictSame(both.map(({ status }) => status).sort(), [200, 409])
+  const requestId = refused.headers['x-request-id']
+  const recorded = await service.ground.sql('select outcome, code from audit_events where request_id = $1', [
+    requestId,
+  ])
+  t.strictSame(recorded, [{ outcome: 'refused', code: 'already_running' }])
+  t.equal((await admin('GET', `${AUDIT}/verify`)).status, 200, 'and afterwards there may be another')
+})

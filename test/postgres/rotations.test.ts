@@ -4,11 +4,12 @@ import { v7 } from 'uuid'
 import { FernetKey } from '../../src/core/fernet.ts'
 import { Keyring } from '../../src/core/keyring.ts'
 import { reseal } from '../../src/core/reseal.ts'
+import { Secret } from '../../src/core/secret.ts'
 import { RotationWorker } from '../../src/core/rotation-worker.ts'
 import { Rotations } from '../../src/core/rotations.ts'
 import { registerProcess } from '../../src/postgres/key-register.ts'
 import { freshGround } from '../ground.ts'
-import { eventsIn, openVault, someName } from '../vault.ts'
+import { anotherSession, eventsIn, openVault, sleep, someName } from '../vault.ts'
 
 /** A vault that knows two keys and seals under the first, with rotations that go on when they are told to. */
 async function withTwoKeys(t: Test) {
@@ -237,4 +238,46 @@ t.test('a process that lacks the key of a copy leaves it to others, and fails no
   await work()
   t.match(await read(back.id), { state: 'done', moved: 3, failed: 0 })
   t.match(await keys(), { [oldId]: { sealing: true, copies: 3 }, [newId]: { copies: 0 } })
+})
+
+for (const first of ['cancel', 'end'] as const) {
+  t.test(`of a cancel and the end of the work that meet, one happens and is told: ${first} first`, async (t) => {
+    const { ground, newId, start, read, cancel, work, events } = await withTwoKeys(t)
+    const { id } = await start(newId)
+    const session = await anotherSession(t, ground)
+    await session.query('begin')
+    await session.query('select from rotations where id = $1 for update', [id])
+    const acts = { cancel: () => cancel(id).catch((error) => error.code), end: work }
+    const running = [acts[first]()]
+    await sleep(200)
+    running.push(acts[first === 'cancel' ? 'end' : 'cancel']())
+    await sleep(200)
+    await session.query('commit')
+    const [one, other] = await Promise.all(running)
+    const { state } = await read(id)
+    t.equal(state, first === 'cancel' ? 'cancelled' : 'done')
+    if (first === 'cancel') t.match(one, { state })
+    else t.equal(other, 'wrong_state')
+    const told = [...(await events('admin:keys')), ...(await events('rotation:end'))]
+    t.strictSame(
+      told.filter(({ outcome }) => outcome === 'allowed').map(({ detail }) => JSON.parse(detail!).state),
+      ['running', state],
+    )
+  })
+}
+
+t.test('a write that meets a sealing key which its process lacks is an event all the same', async (t) => {
+  const ground = await freshGround(t)
+  const vault = await openVault(t, ground)
+  const worker = await vault.identityWith()
+  await vault.create(worker, 'a')
+  await ground.sql('update keys set sealing = false')
+  await ground.sql(`insert into keys (id, sealing) values ('${'f'.repeat(32)}', true)`)
+  const call = vault.call()
+  const put = vault.values.put(call, worker.caller, vault.workspace, 'a', new Secret('"two"'), undefined)
+  await t.rejects(put, { code: 'unavailable' })
+  await vault.lateEvents.flush()
+  t.match(await eventsIn(ground, `request_id = '${call.requestId}'`), [
+    { action: 'credential:write', outcome: 'failed', code: 'unavailable', credential: 'a' },
+  ])
 })
