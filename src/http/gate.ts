@@ -3,7 +3,6 @@ import type {
   FastifyRequest,
   onRequestHookHandler,
   onSendHookHandler,
-  preHandlerHookHandler,
   RouteOptions,
 } from 'fastify'
 import { createRequire } from 'node:module'
@@ -54,9 +53,11 @@ export class Gate {
     const onRequest: onRequestHookHandler[] = [this.#arrive(operationId, deadline)]
     if (access === 'token') onRequest.push(this.#demandCaller as onRequestHookHandler)
     if (access === 'lease') onRequest.push(this.#demandToken as onRequestHookHandler)
+    const limited = access !== 'open' && this.#limiter !== undefined
+    if (limited) onRequest.push(this.#limitCalls)
     route.onRequest = onRequest
     route.preValidation = demandForm(config)
-    route.preHandler = access !== 'open' && this.#limiter ? [this.#limitRate] : []
+    route.preHandler = limited ? [this.#limitCredentials] : []
   }
 
   /** The moment from which the deadline runs. */
@@ -157,10 +158,18 @@ export class Gate {
     this.#genuine.delete(token.digest.toString('base64'))
   }
 
-  readonly #limitRate: preHandlerHookHandler = (request, _reply, done) => {
+  /** Before the body is read: what is wrong in it costs us no less. */
+  readonly #limitCalls: Hook = (request, _reply, done) => this.#take(request, 1, done)
+
+  readonly #limitCredentials: Hook = (request, _reply, done) => {
     const { credentials } = (request.body ?? {}) as { credentials?: unknown[] }
-    // What is more than a second's worth would never get in: it takes a whole second.
-    const points = Math.min(credentials?.length ?? 1, this.#limit)
+    // What is more than a second's worth would never get in: it takes a whole second. One is taken already.
+    const more = Math.min(credentials?.length ?? 1, this.#limit) - 1
+    if (more > 0) this.#take(request, more, done)
+    else done()
+  }
+
+  #take(request: FastifyRequest, points: number, done: Done): void {
     const key = requestCallerOf(request)!.token!.digest.toString('base64')
     this.#limiter!.consume(key, points).then(
       () => done(),

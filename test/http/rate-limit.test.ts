@@ -30,3 +30,16 @@ t.test('a batch that is larger than the rate takes a whole second, and no less t
   t.equal((await ask(app, { url: '/v1/whoami' })).status, 200)
   t.equal(await batch(), 429, 'a second of which something was taken is not whole')
 })
+
+t.test(
+  'a call that is refused for its form is counted, and past the limit its body is not read',
+  async (t) => {
+    const { deps } = stubDeps({}, { rateLimit: 2 })
+    const app = buildServiceApp(deps)
+    const url = '/v1/workspaces/acme/leases'
+    const statuses = []
+    for (const payload of [{ credentials: 1 }, { frobnicate: 1 }, { credentials: 1 }])
+      statuses.push((await ask(app, { method: 'POST', url, payload })).status)
+    t.strictSame(statuses, [400, 400, 429])
+  },
+)
