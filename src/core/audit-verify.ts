@@ -111,7 +111,7 @@ async function verifyStream(
     }
     before = { sequence: event.sequence, hash: event.hash }
   }
-  for (let whole = true; whole; ) {
+  for (let whole = true; whole;) {
     const page = await source.auditPage(stream, place, PAGE)
     for (const event of page) {
       // No number of ours: from here on one event cannot be told from the next.

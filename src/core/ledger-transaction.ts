@@ -121,6 +121,8 @@ export interface LedgerTransaction {
   revokeLease(id: string): Promise<void>
   /** Ends every lease in the scope, also those whose statement is still on its way. */
   revokeLeases(scope: RevocationScope): Promise<Revocation>
+  /** Ends every lease of these credentials. */
+  revokeLeasesOf(credentialIds: readonly string[]): Promise<void>
   /** How many leases that revocation has ended. */
   countEndedLeases(scope: RevocationScope, revocation: Revocation): Promise<number>
 

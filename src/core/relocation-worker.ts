@@ -76,7 +76,7 @@ export class RelocationWorker {
   async #work(): Promise<void> {
     try {
       // Who asked meanwhile may have begun a run after the last look for one.
-      for (let asks = 0; asks < this.#asks; ) {
+      for (let asks = 0; asks < this.#asks;) {
         asks = this.#asks
         await this.#workToEnd()
       }

@@ -108,10 +108,11 @@ export class Sweep {
     const { recoverySeconds, batch } = this.#options
     const due = await tx.duePurges(recoverySeconds, batch)
     for (const { id, workspace, name, version } of due) {
-      await tx.revokeLeases({ credentialId: id })
       await tx.purgeCredential(id)
       tx.record({ action: 'sweep:purge', outcome: 'allowed', workspace, credential: name, version })
     }
+    // Last, since whoever revokes anything waits from here on until this is committed.
+    if (due.length > 0) await tx.revokeLeasesOf(due.map(({ id }) => id))
     return due.length
   }
 

@@ -179,6 +179,17 @@ export async function revokeLeases(client: Client, scope: RevocationScope): Prom
   return rows[0]
 }
 
+/** The same for many credentials. */
+export async function revokeLeasesOf(client: Client, credentialIds: readonly string[]): Promise<void> {
+  await client.query(
+    `with counted as (update policy set revocations = revocations + 1 returning revocations)
+     insert into revocations (scope, counter)
+     select 'credential:' || id, revocations from counted cross join unnest($1::text[]) id order by 1
+     on conflict (scope) do update set counter = excluded.counter, revoked_at = now()`,
+    [credentialIds],
+  )
+}
+
 /**
  * How many leases a revocation has ended: those in its scope that would be active without it. Looks at every lease that is
  * kept, so only operators ask for it.

@@ -72,6 +72,7 @@ export function transactionOn(
     renewLease: (id, expiresAt) => leases.renewLease(client, id, expiresAt),
     revokeLease: (id) => leases.revokeLease(client, id),
     revokeLeases: (scope) => leases.revokeLeases(client, scope),
+    revokeLeasesOf: (credentialIds) => leases.revokeLeasesOf(client, credentialIds),
     countEndedLeases: (scope, revocation) => leases.countEndedLeases(client, scope, revocation),
 
     duePurges: (recoverySeconds, limit) => sweep.selectDuePurges(client, recoverySeconds, limit),

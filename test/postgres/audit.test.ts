@@ -293,31 +293,40 @@ t.test('events in a stream that nobody opened are found', async (t) => {
   )
 })
 
-t.test('events below the first, twins, and openings that are none are found, and end no verification', async (t) => {
-  const { own, verify } = await fiveLeases(t)
-  const forge = (stream: string, sequence: string, detail = 'null') =>
-    `insert into audit_events (id, stream, sequence, recorded_at, action, operation, outcome, detail, hash)
+t.test(
+  'events below the first, twins, and openings that are none are found, and end no verification',
+  async (t) => {
+    const { own, verify } = await fiveLeases(t)
+    const forge = (stream: string, sequence: string, detail = 'null') =>
+      `insert into audit_events (id, stream, sequence, recorded_at, action, operation, outcome, detail, hash)
      values (('ffffffff' || substr(gen_random_uuid()::text, 9))::uuid, ${stream}, ${sequence}, now(), 'audit:open-stream', 'forged',
        'allowed', ${detail}, sha256(''))`
-  const nobodys = `'01a20000-0000-7000-8000-000000000001'`
-  const root = `'${ROOT_STREAM}'`
-  const [{ next }] = (await own.sql('select max(sequence) + 1 as next from audit_events where stream = $1', [
-    ROOT_STREAM,
-  ])) as [{ next: string }]
-  for (const [statement, found] of [
-    [forge('$leased', '0'), ['leases', 0]],
-    [forge('$leased', '-7'), ['leases', 0]],
-    [forge('$leased', '(-9223372036854775808)'), ['leases', 1]],
-    [forge('$leased', '9223372036854775807'), ['leases', 6]],
-    [forge(nobodys, '-1'), ['other', 0]],
-    ...['null', `'null'`, `'{}'`, `'{"heads":[["x",1,""]]}'`, `'{"heads":[[{},1,""]]}'`, `'{"heads":[null]}'`].map(
-      (detail) => [forge(root, next, detail), ['other', Number(next)]] as const,
-    ),
-  ] as const) {
-    t.strictSame(await verify(statement), [found], statement)
-    await own.sql(`delete from audit_events where operation = 'forged'`)
-  }
-})
+    const nobodys = `'01a20000-0000-7000-8000-000000000001'`
+    const root = `'${ROOT_STREAM}'`
+    const [{ next }] = (await own.sql(
+      'select max(sequence) + 1 as next from audit_events where stream = $1',
+      [ROOT_STREAM],
+    )) as [{ next: string }]
+    for (const [statement, found] of [
+      [forge('$leased', '0'), ['leases', 0]],
+      [forge('$leased', '-7'), ['leases', 0]],
+      [forge('$leased', '(-9223372036854775808)'), ['leases', 1]],
+      [forge('$leased', '9223372036854775807'), ['leases', 6]],
+      [forge(nobodys, '-1'), ['other', 0]],
+      ...[
+        'null',
+        `'null'`,
+        `'{}'`,
+        `'{"heads":[["x",1,""]]}'`,
+        `'{"heads":[[{},1,""]]}'`,
+        `'{"heads":[null]}'`,
+      ].map((detail) => [forge(root, next, detail), ['other', Number(next)]] as const),
+    ] as const) {
+      t.strictSame(await verify(statement), [found], statement)
+      await own.sql(`delete from audit_events where operation = 'forged'`)
+    }
+  },
+)
 
 t.test('a page ends between two events of the same sequence and loses neither', async (t) => {
   const vault = await openVault(t, await freshGround(t))

@@ -241,29 +241,32 @@ t.test('a process that lacks the key of a copy leaves it to others, and fails no
 })
 
 for (const first of ['cancel', 'end'] as const) {
-  t.test(`of a cancel and the end of the work that meet, one happens and is told: ${first} first`, async (t) => {
-    const { ground, newId, start, read, cancel, work, events } = await withTwoKeys(t)
-    const { id } = await start(newId)
-    const session = await anotherSession(t, ground)
-    await session.query('begin')
-    await session.query('select from rotations where id = $1 for update', [id])
-    const acts = { cancel: () => cancel(id).catch((error) => error.code), end: work }
-    const running = [acts[first]()]
-    await sleep(200)
-    running.push(acts[first === 'cancel' ? 'end' : 'cancel']())
-    await sleep(200)
-    await session.query('commit')
-    const [one, other] = await Promise.all(running)
-    const { state } = await read(id)
-    t.equal(state, first === 'cancel' ? 'cancelled' : 'done')
-    if (first === 'cancel') t.match(one, { state })
-    else t.equal(other, 'wrong_state')
-    const told = [...(await events('admin:keys')), ...(await events('rotation:end'))]
-    t.strictSame(
-      told.filter(({ outcome }) => outcome === 'allowed').map(({ detail }) => JSON.parse(detail!).state),
-      ['running', state],
-    )
-  })
+  t.test(
+    `of a cancel and the end of the work that meet, one happens and is told: ${first} first`,
+    async (t) => {
+      const { ground, newId, start, read, cancel, work, events } = await withTwoKeys(t)
+      const { id } = await start(newId)
+      const session = await anotherSession(t, ground)
+      await session.query('begin')
+      await session.query('select from rotations where id = $1 for update', [id])
+      const acts = { cancel: () => cancel(id).catch((error) => error.code), end: work }
+      const running = [acts[first]()]
+      await sleep(200)
+      running.push(acts[first === 'cancel' ? 'end' : 'cancel']())
+      await sleep(200)
+      await session.query('commit')
+      const [one, other] = await Promise.all(running)
+      const { state } = await read(id)
+      t.equal(state, first === 'cancel' ? 'cancelled' : 'done')
+      if (first === 'cancel') t.match(one, { state })
+      else t.equal(other, 'wrong_state')
+      const told = [...(await events('admin:keys')), ...(await events('rotation:end'))]
+      t.strictSame(
+        told.filter(({ outcome }) => outcome === 'allowed').map(({ detail }) => JSON.parse(detail!).state),
+        ['running', state],
+      )
+    },
+  )
 }
 
 t.test('a write that meets a sealing key which its process lacks is an event all the same', async (t) => {

@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import { Secret } from '../../src/core/secret.ts'
 import { freshGround } from '../ground.ts'
 import type { VaultTuning } from '../vault.ts'
-import { eventsIn, openVault, someName } from '../vault.ts'
+import { anotherSession, eventsIn, openVault, sleep, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 const connector = 'source-postgres'
@@ -208,4 +208,25 @@ t.test('several sweeps at once purge and forget everything once', async (t) => {
   t.strictSame(await names(), ['kept'])
   t.equal((await eventsIn(ground, `action = 'sweep:purge' and workspace = '${vault.workspace}'`)).length, 20)
   t.strictSame(await ground.sql("select from copies where state = 'dropped'"), [])
+})
+
+t.test('while the sweep purges many, tokens are revoked all the same', async (t) => {
+  const { vault, create, remove, names } = await open(t)
+  const { id } = await create('held')
+  for (const name of ['one', 'two']) await create(name)
+  for (const name of await names()) await remove(name)
+  await ground.sql(
+    "update credentials set deleted_at = now() - interval '8 days' where name in ('held', 'one', 'two')",
+  )
+  const other = await vault.identityWith()
+  const session = await anotherSession(t, ground)
+  await session.query('begin')
+  await session.query('select from copies where credential_id = $1 for update', [id])
+  const sweeping = vault.sweep.run()
+  await sleep(300)
+  const revoking = vault.identities.revokeToken(vault.call(1000), vault.admin, other.name, other.token.id)
+  await t.resolves(revoking)
+  await session.query('commit')
+  t.equal((await sweeping).purged, 3)
+  t.strictSame(await names(), [])
 })
