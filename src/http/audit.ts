@@ -56,7 +56,11 @@ export const auditComponents: readonly Component[] = [
         events: form.count,
         head: form.ref('StreamHead'),
         valid: form.flag,
-        first_bad: { ...form.count, description: 'The sequence at which the chain first breaks; 0 for an event that stands before the first.' },
+        first_bad: {
+          ...form.count,
+          description:
+            'The sequence at which the chain first breaks; 0 for an event that stands before the first.',
+        },
       },
       ['head', 'first_bad'],
     ),
