@@ -275,6 +275,8 @@ export async function wire(
     makeAdministrator: (identity: string) => makeAdministrator(ledger, ownCall('init', 10_000), identity),
     /** Ends what runs by itself, then the connections. Requests in flight are answered first. */
     async close(): Promise<void> {
+      // Before anything is waited for, and once more when all is done: a database that hangs may take longer than we are given.
+      logHeads()
       rotationWorker.stop()
       relocationWorker.stop()
       sweep.stop()

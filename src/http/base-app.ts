@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto'
 import { createRequire } from 'node:module'
 import type { Socket } from 'node:net'
 import { notFound } from '../core/errors.ts'
+import { endConnectionsAtClose } from './closing.ts'
 import { faultOf, isFormFault, logFault, sendProblem, unsupportedMediaType } from './error-answers.ts'
 import { Gate } from './gate.ts'
 import { healthComponents, healthRoutes } from './health.ts'
@@ -33,6 +34,7 @@ export interface ListenerParts {
 
 const BODY_BYTES_MAX = 1024 * 1024
 const REQUEST_MS_MAX = 30_000
+const CLOSING_MS = 1_000
 
 /** An app that does not listen: what both listeners have in common, and what `parts` adds. */
 export function buildBaseApp(deps: HttpDeps, parts: ListenerParts): FastifyInstance {
@@ -65,6 +67,8 @@ function assemble(
   const options = { ...serverOptions(deps, own), schemaController }
   const app = fastify(options as never) as unknown as FastifyInstance
   answerForNode(app, own)
+  // Whatever has a deadline is answered by then.
+  endConnectionsAtClose(app, deps.deadlineSeconds * 1000 + CLOSING_MS)
 
   app.decorateRequest('caller', null)
   for (const component of components) app.addSchema(component)
