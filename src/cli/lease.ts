@@ -46,7 +46,7 @@ holds the token.
       throw new UsageError('--workspace or STRONGROOM_WORKSPACE must name the workspace')
     const leases = `/v1/workspaces/${workspace}/credentials/${name}/leases`
     const answer = await service.call('POST', leases, new Secret(JSON.stringify(body)))
-    const { lease, value } = answer.body as { lease: { id: string }; value: unknown }
+    const { lease, value } = service.membersOf<Leased>(answer, ['lease', 'value'])
     try {
       const asked = at(value, path)
       terminal.out(`${typeof asked === 'string' ? asked : JSON.stringify(asked)}\n`)
@@ -58,6 +58,11 @@ holds the token.
     }
     return ExitCode.done
   },
+}
+
+interface Leased {
+  lease: { id: string }
+  value: unknown
 }
 
 /** @see RFC 6901, sections 3 and 4 */

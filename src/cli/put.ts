@@ -15,7 +15,8 @@ export const command: Command<PutGround> = {
   help: `strongroom put NAME --connector C [--workspace W] [--label k=v]… [--store S] [--text]
 
 Keeps a credential, new or as a new version. The value is read from standard input as JSON, never from an
-argument; prints the name, the version, and whether anything changed.
+argument; prints the name, the version, and whether anything changed. The credential is then as it is said
+here: labels that are not given again are taken away, and so is an expiry.
 
   --connector C      the kind of system that it opens, such as source-postgres
   --workspace W      the credential's workspace (default: STRONGROOM_WORKSPACE)
@@ -55,10 +56,16 @@ holds the token.
     const body = new Secret(`{"value":${value.reveal()},${rest}`)
     const path = `/v1/workspaces/${workspace}/credentials/${name}`
     const answer = await service.call('PUT', path, body)
-    const kept = answer.body as { name: string; version: number; changed: boolean }
+    const kept = service.membersOf<Kept>(answer, ['name', 'version', 'changed'])
     terminal.out(`${oneLine(kept.name)} version ${kept.version} ${kept.changed ? 'changed' : 'unchanged'}\n`)
     return ExitCode.done
   },
+}
+
+interface Kept {
+  name: string
+  version: number
+  changed: boolean
 }
 
 function parseLabel(text: string): [string, string] {

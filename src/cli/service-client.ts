@@ -78,6 +78,13 @@ export class ServiceClient {
     throw problemOf(status, parsed)
   }
 
+  /** What the body of an answer says. @throws ServiceUnreachable where a member is missing: then no Strongroom answered */
+  membersOf<T extends object>({ status, body }: Answer, names: readonly (keyof T & string)[]): T {
+    const isWhole = typeof body === 'object' && body !== null && names.every((name) => name in body)
+    if (isWhole) return body as T
+    throw new ServiceUnreachable(`${this.url} answers ${status}, and not as Strongroom does`)
+  }
+
   #send(method: string, path: string, body: Secret | undefined, timeout: number) {
     const secure = this.url.startsWith('https:')
     const headers: Record<string, string | number> = {

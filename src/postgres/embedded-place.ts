@@ -95,13 +95,28 @@ export async function makeSocketDirectory(home: EmbeddedHome): Promise<string> {
 export async function readPlace(home: EmbeddedHome): Promise<EmbeddedPlace | undefined> {
   const path = join(home.dataDirectory, 'database.json')
   try {
-    return JSON.parse(await readFile(path, 'utf8')) as EmbeddedPlace
+    const place = JSON.parse(await readFile(path, 'utf8')) as EmbeddedPlace
+    if (isPlace(place)) return place
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     // A parser's message quotes the text, and this text holds passwords.
-    if (error instanceof SyntaxError) throw new EmbeddedServerError(`This file cannot be understood: ${path}`)
-    throw error
+    if (!(error instanceof SyntaxError)) throw error
   }
+  throw new EmbeddedServerError(`This file cannot be understood: ${path}`)
+}
+
+// What is not would be taken for a place whose database was never whole, and that database set aside.
+function isPlace(place: EmbeddedPlace | null): boolean {
+  if (typeof place !== 'object' || place === null) return false
+  const { directory, socketDirectory, port, complete, passwords, users } = place
+  return (
+    [directory, socketDirectory].every((one) => typeof one === 'string') &&
+    typeof port === 'number' &&
+    typeof complete === 'boolean' &&
+    typeof passwords === 'object' &&
+    passwords !== null &&
+    Array.isArray(users)
+  )
 }
 
 /** Replaces `database.json` as a whole, durably. */

@@ -36,12 +36,18 @@ export async function checkDatabase(connections: Connections, production: boolea
   if (faults.length > 0) throw new StartRefused(faults.map((fault) => `STRONGROOM_DATABASE_URL: ${fault}`))
 }
 
-/** Why the database lets nobody in by this URL. @throws `error` where it does not say so */
 function refusalOf(error: unknown): string {
-  const state = sqlState((error as Error).cause)
+  const refusal = loginRefusal((error as Error).cause)
+  if (refusal === undefined) throw error
+  return refusal
+}
+
+/** Why the database lets nobody in by a URL; undefined where it does not say so. */
+export function loginRefusal(error: unknown): string | undefined {
+  const state = sqlState(error)
   if (state?.startsWith('28')) return 'the database refuses the role or its password'
   if (state === '3D000') return 'there is no database of this name'
-  throw error
+  return undefined
 }
 
 const CHECK_DEADLINE_MS = 10_000

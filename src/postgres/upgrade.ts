@@ -1,9 +1,12 @@
 import { runner } from 'node-pg-migrate'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
+import { VaultError } from '../core/errors.ts'
 import type { Secret } from '../core/secret.ts'
+import { StartRefused } from '../core/start-refused.ts'
+import { sqlState } from './connections.ts'
 import { makePartitions } from './partitions.ts'
-import { knownMigrations, MIGRATIONS_DIRECTORY } from './start-checks.ts'
+import { knownMigrations, loginRefusal, MIGRATIONS_DIRECTORY } from './start-checks.ts'
 
 /**
  * Brings the schema up to date as its owner: roles, migrations, partitions a year ahead, and the service's rights.
@@ -17,9 +20,10 @@ export async function upgradeDatabase(ownerUrl: Secret, serviceUrl: Secret): Pro
   const client = new pg.Client({
     connectionString: ownerUrl.reveal(),
     application_name: 'strongroom db-upgrade',
+    connectionTimeoutMillis: CONNECT_MS_MAX,
   })
-  await client.connect()
   try {
+    await client.connect()
     // Held for the whole upgrade, partitions and rights included, longer than the library's own lock.
     await client.query('select pg_advisory_lock($1)', [UPGRADE_LOCK])
     const applied = await runner({
@@ -37,10 +41,29 @@ export async function upgradeDatabase(ownerUrl: Secret, serviceUrl: Secret): Pro
     // A new ledger has nothing to be counted in.
     if (names.length > 0 && names[0] !== knownMigrations()[0]) await client.query('analyze')
     return names
+  } catch (error) {
+    throw upgradeFault(error)
   } finally {
     await client.end()
   }
 }
+
+/** What keeps the owner's role from it is a fault of its URL; all else stays what it is. */
+function upgradeFault(error: unknown): unknown {
+  const { message } = error as Error
+  if (message === CONNECT_TIMEOUT) return new VaultError('unavailable', message, { cause: error })
+  // The library puts the database's own error into a text, with its stack.
+  const denied = sqlState(error) === DENIED || /permission denied|must be owner/.test(message)
+  const refusal =
+    loginRefusal(error) ?? (denied ? 'the role may not do this: it must own the schema' : undefined)
+  return refusal === undefined ? error : new StartRefused([`STRONGROOM_DATABASE_OWNER_URL: ${refusal}`])
+}
+
+const CONNECT_MS_MAX = 10_000
+/** What the driver says when these have passed. */
+const CONNECT_TIMEOUT = 'timeout expired'
+/** The SQLSTATE `insufficient_privilege`. */
+const DENIED = '42501'
 
 const UPGRADE_LOCK = 7_400_740_174
 

@@ -54,6 +54,22 @@ t.test('lease prints a text as it is and anything else as JSON', async (t) => {
   t.equal((await leased(value, ['--field', '/a~1b/1'])).out, '\n')
 })
 
+t.test('what answers as no Strongroom does is told so, and nothing is printed of it', async (t) => {
+  for (const body of [{}, [], 'text', undefined]) {
+    const service = await loopback(() => ({ status: 200, body }))
+    const env = { STRONGROOM_URL: service.url, STRONGROOM_ADMIN_URL: service.url, STRONGROOM_TOKEN: token }
+    for (const args of [
+      ['lease', 'orders-db', '--workspace', 'acme'],
+      ['put', 'orders-db', '--connector', 'c', '--workspace', 'acme'],
+      ['audit', 'verify'],
+    ]) {
+      const ran = await runStrongroom(args, env, '1')
+      t.match(ran, { code: 69, out: '', err: /^strongroom: \S+ answers 200, and not as Strongroom does\n$/ })
+    }
+    service.close()
+  }
+})
+
 t.test('lease fails where the value has no such field, and prints nothing of it', async (t) => {
   for (const field of ['/passwort', '/toString', '/list/length', '/password/0']) {
     const { code, out, err } = await leased({ password: 'hunter2', list: [] }, ['--field', field])

@@ -165,6 +165,21 @@ t.test('a cluster whose database.json is gone is set aside, not used and not del
   t.ok(existsSync(join(server.directory, 'cluster.orphan', 'PG_VERSION')))
 })
 
+t.test('a database.json that is none is refused, and the database stays where it is', async (t) => {
+  const dataDirectory = shared
+  const { cluster, directory } = homeOf(dataDirectory)
+  const path = join(dataDirectory, 'database.json')
+  const kept = readFileSync(path, 'utf8')
+  for (const text of ['{}', 'null', '[]', '7', '{"complete":false}', '{']) {
+    writeFileSync(path, text, { mode: 0o600 })
+    await t.rejects(startEmbeddedServer({ dataDirectory }), { name: 'EmbeddedServerError', message: path })
+    t.ok(existsSync(join(cluster, 'PG_VERSION')))
+    t.notOk(existsSync(join(directory, 'cluster.orphan')))
+  }
+  writeFileSync(path, kept, { mode: 0o600 })
+  await (await startEmbeddedServer({ dataDirectory })).stop()
+})
+
 t.test('two starts at once make one server, which the last of them stops', async (t) => {
   const dataDirectory = temporaryDirectory(t)
   // A lock whose holder has ended must not keep them waiting.

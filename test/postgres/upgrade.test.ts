@@ -1,5 +1,8 @@
+import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
 import t from 'tap'
 import { Secret } from '../../src/core/secret.ts'
+import { StartRefused } from '../../src/core/start-refused.ts'
 import { knownMigrations } from '../../src/postgres/start-checks.ts'
 import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
 import { freshGround } from '../ground.ts'
@@ -30,6 +33,32 @@ async function partitionOf(table: string, ms: number): Promise<string> {
   })
   return found?.relname ?? `${table}_default`
 }
+
+t.test(
+  'who may not upgrade is told so by the name of his URL, and who is not answered hears that',
+  async (t) => {
+    const { ownerUrl: owner, databaseUrl: service } = ground
+    const changed = (text: (url: string) => string) => new Secret(text(owner.reveal()))
+    for (const [url, why] of [
+      [service, 'the role may not do this'],
+      [changed((url) => url.replace(/:[^:@]*@/, ':wrong@')), 'the database refuses the role or its password'],
+      [changed((url) => url.replace(`/${ground.name}`, '/nowhere')), 'there is no database of this name'],
+    ] as const) {
+      const refused = await upgradeDatabase(url, owner).catch((error) => error)
+      t.type(refused, StartRefused)
+      t.match(refused.faults, [`STRONGROOM_DATABASE_OWNER_URL: ${why}`])
+      t.equal(refused.faults.length, 1)
+      t.notMatch(refused.faults[0], /\n|node_modules/)
+    }
+    const silent = createServer(() => {})
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => silent.close())
+    const { port } = silent.address() as AddressInfo
+    await t.rejects(upgradeDatabase(new Secret(`postgres://u:p@127.0.0.1:${port}/x`), service), {
+      code: 'unavailable',
+    })
+  },
+)
 
 t.test('several upgrades of an empty database at once make it one time', async (t) => {
   const name = someName().replace('-', '_')
