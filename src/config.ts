@@ -91,7 +91,8 @@ export async function readConfig(
   readKeys(from, config, purpose)
   judgeDataDirectory(from, config, purpose)
   readListeners(from, config, purpose)
-  await readStores(from, config)
+  // The owner's commands ask no store, and must work whatever has become of them.
+  if (purpose === 'serve') await readStores(from, config)
   if (from.faults.length > 0) throw new ConfigError(from.faults)
   return config
 }

@@ -82,7 +82,7 @@ export async function makeAdministrator(
   // As the owner, whom production would not let serve; whatever has become of the stores, and of the file that names them.
   const strongroom = await wire(
     { ...config, mode: 'development' },
-    { databaseUrl: databaseOwnerUrl, keys },
+    { databaseUrl: databaseOwnerUrl, urlVariable: 'STRONGROOM_DATABASE_OWNER_URL', keys },
     log,
     {},
     LEFT_ALONE,

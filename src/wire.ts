@@ -58,14 +58,15 @@ export type Strongroom = Awaited<ReturnType<typeof wire>>
 /**
  * The composition root: builds everything by hand, checks the database and the keys, and starts what runs by itself.
  *
- * @param ground Where the database is, the ring's keys, the first one first, and the file that they come from.
+ * @param ground Where the database is, the variable that says so where it is another than usual, the ring's keys, the first
+ *   one first, and the file that they come from.
  * @param opened The external stores, which are closed with the rest.
  * @param told Told of copies that the sweep could not have deleted.
  * @throws StartRefused
  */
 export async function wire(
   config: Pick<Config, 'mode' | 'deadlineSeconds' | 'rateLimit' | 'trustedProxies' | 'tls'>,
-  ground: { databaseUrl: Secret; keys: readonly Secret[]; keysFile?: string },
+  ground: { databaseUrl: Secret; urlVariable?: string; keys: readonly Secret[]; keysFile?: string },
   log: Logger,
   tuned: Partial<Tuning> = {},
   opened: OpenedStores = ONLY_LOCAL,
@@ -95,7 +96,7 @@ export async function wire(
   const registration = { id: newId(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
   let sealingKeyId: string
   try {
-    await checkDatabase(upkeep, config.mode === 'production')
+    await checkDatabase(upkeep, config.mode === 'production', ground.urlVariable)
     const names = opened.external.map(({ name }) => name)
     if (!opened.leftAlone) await checkStoresKnown(upkeep, names)
     sealingKeyId = await registerProcess(upkeep, registration)

@@ -15,9 +15,14 @@ export function knownMigrations(): string[] {
  * Holds the database against what the service relies on: durable commits, a schema that it knows, and in production a
  * role that owns no table and cannot change audit events.
  *
+ * @param variable Where the database's URL comes from.
  * @throws StartRefused with every fault
  */
-export async function checkDatabase(connections: Connections, production: boolean): Promise<void> {
+export async function checkDatabase(
+  connections: Connections,
+  production: boolean,
+  variable = 'STRONGROOM_DATABASE_URL',
+): Promise<void> {
   const checked = connections.run(performance.now() + CHECK_DEADLINE_MS, async (client) => {
     const { rows } = await client.query(SETTINGS)
     const settings = rows[0]
@@ -33,7 +38,7 @@ export async function checkDatabase(connections: Connections, production: boolea
     return found
   })
   const faults = await checked.catch((error) => [refusalOf(error)])
-  if (faults.length > 0) throw new StartRefused(faults.map((fault) => `STRONGROOM_DATABASE_URL: ${fault}`))
+  if (faults.length > 0) throw new StartRefused(faults.map((fault) => `${variable}: ${fault}`))
 }
 
 function refusalOf(error: unknown): string {

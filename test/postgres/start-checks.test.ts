@@ -1,10 +1,13 @@
 import t from 'tap'
 import type { Test } from 'tap'
+import { readConfig } from '../../src/config.ts'
 import { FernetKey } from '../../src/core/fernet.ts'
 import { Secret } from '../../src/core/secret.ts'
 import { StartRefused } from '../../src/core/start-refused.ts'
+import { createLogger } from '../../src/log.ts'
 import { Connections } from '../../src/postgres/connections.ts'
 import { checkDatabase } from '../../src/postgres/start-checks.ts'
+import { makeAdministrator } from '../../src/server.ts'
 import { freshGround } from '../ground.ts'
 import { openVault, someName } from '../vault.ts'
 
@@ -179,3 +182,19 @@ t.test(
     t.strictSame(await fresh.sql('select id, sealing from keys'), [{ id: winner.id, sealing: true }])
   },
 )
+
+t.test("a fault of the owner's URL is told by its name, and init looks at no stores file", async (t) => {
+  const init = async (url: string) => {
+    const env = {
+      STRONGROOM_DATABASE_OWNER_URL: url,
+      STRONGROOM_KEYS: ground.keys[0]!.reveal(),
+      STRONGROOM_STORES_FILE: '/nowhere/stores.json',
+    }
+    return makeAdministrator(await readConfig(env, 'owner'), 'operator', createLogger('silent'))
+  }
+  const url = ground.ownerUrl.reveal()
+  t.equal((await init(url)).identity, 'operator')
+  await t.rejects(init(url.replace(/:[^:@]*@/, ':wrong@')), {
+    faults: [/^STRONGROOM_DATABASE_OWNER_URL: the database refuses the role or its password$/],
+  })
+})
