@@ -195,6 +195,6 @@ t.test("a fault of the owner's URL is told by its name, and init looks at no sto
   const url = ground.ownerUrl.reveal()
   t.equal((await init(url)).identity, 'operator')
   await t.rejects(init(url.replace(/:[^:@]*@/, ':wrong@')), {
-    faults: [/^STRONGROOM_DATABASE_OWNER_URL: the database refuses the role or its password$/],
+    message: /^STRONGROOM_DATABASE_OWNER_URL: the database refuses the role or its password$/,
   })
 })
