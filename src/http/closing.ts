@@ -13,8 +13,8 @@ export function endConnectionsAtClose(app: FastifyInstance, graceMs: number): vo
   })
   app.addHook('preClose', (done) => {
     const end = (): void => sockets.forEach((socket) => socket.destroy())
-    const timer = setTimeout(end, graceMs)
-    app.server.once('close', () => clearTimeout(timer))
+    // Whoever is still connected keeps the process; where nobody is, this must not.
+    setTimeout(end, graceMs).unref()
     done()
   })
 }
