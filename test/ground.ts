@@ -111,9 +111,6 @@ async function makeTemplate(embedded: EmbeddedServer): Promise<string> {
       const password = pg.escapeLiteral(await embedded.passwordFor(role))
       if (!rowCount) await client.query(`create role ${role} login password ${password}`)
     }
-    // With a database for every test its workers would do more than the tests.
-    await client.query('alter system set autovacuum = off')
-    await client.query('select pg_reload_conf()')
     await client.query(`create database ${name} owner ${OWNER}`)
     const url = async (role: string) => new Secret(embedded.url(role, await embedded.passwordFor(role), name))
     await upgradeDatabase(await url(OWNER), await url(SERVICE))
