@@ -69,7 +69,7 @@ export async function selectStreams(client: Client): Promise<StreamHead[]> {
   return rows
 }
 
-/** The first events of a stream, or those that follow `after`, by sequence and id. */
+/** The first events of a stream, or those that follow `after`, by sequence: that is what the index has. */
 export async function selectStreamPage(
   client: Client,
   stream: string,
@@ -79,13 +79,12 @@ export async function selectStreamPage(
   const page = after
     ? {
         name: 'stream page',
-        text: `select ${COLUMNS} from audit_events where stream = $1 and (sequence, id) > ($3, $4::uuid)
-          order by sequence, id limit $2`,
-        values: [stream, limit, after.sequence, after.id],
+        text: `select ${COLUMNS} from audit_events where stream = $1 and sequence > $3 order by sequence limit $2`,
+        values: [stream, limit, after.sequence],
       }
     : {
         name: 'stream start',
-        text: `select ${COLUMNS} from audit_events where stream = $1 order by sequence, id limit $2`,
+        text: `select ${COLUMNS} from audit_events where stream = $1 order by sequence limit $2`,
         values: [stream, limit],
       }
   const { rows } = await client.query(page)

@@ -168,21 +168,3 @@ t.test(
     }
   },
 )
-
-t.test('a page ends between two events of the same sequence and loses neither', async (t) => {
-  const vault = await openVault(t, await freshGround(t))
-  const stream = '01a20000-0000-7000-8000-000000000002'
-  await vault.ground.sql(
-    `insert into audit_events (id, stream, sequence, recorded_at, action, operation, outcome, hash)
-     select gen_random_uuid(), $1, n / 3, now(), 'x', 'forged', 'allowed', sha256('') from generate_series(-4, 7) n`,
-    [stream],
-  )
-  for (const limit of [1, 2, 5, 100]) {
-    const seen: string[] = []
-    let page = await vault.ledger.auditPage(stream, undefined, limit)
-    for (; page.length > 0; page = await vault.ledger.auditPage(stream, page.at(-1)!, limit))
-      seen.push(...page.map(({ id }) => id))
-    t.equal(new Set(seen).size, 12)
-    t.equal(seen.length, 12)
-  }
-})
