@@ -94,9 +94,8 @@ export class ExternalSweep {
       if (!atHome || round.length === 0) return
       const faults = await Promise.all(round.map((copy) => this.#delete(copy)))
       const deleted = round.filter((_, at) => faults[at] === undefined)
-      await this.#step(async (tx) => {
-        for (const copy of deleted) await tx.noteDeleted(copy, copyGraceSeconds)
-      })
+      // Each by itself: a purge locks the copies of its credential in an order of its own.
+      for (const copy of deleted) await this.#step((tx) => tx.noteDeleted(copy, copyGraceSeconds))
       swept.deleted += deleted.length
       swept.failed += round.length - deleted.length
       // One that does not answer is left alone until the next sweep: each copy that is tried is put off for a grace.

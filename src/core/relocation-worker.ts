@@ -1,6 +1,5 @@
 import type { Call } from './calls.ts'
 import { ownCall, STEP_MS } from './calls.ts'
-import type { ProblemCode } from './errors.ts'
 import type { Ledger } from './ledger.ts'
 import { SealingKeyChanged } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
@@ -8,7 +7,8 @@ import type { Carrier, CarryOutcome } from './relocation-carrier.ts'
 import { Pace, throttledIn } from './relocation-pace.ts'
 import { rest } from './rest.ts'
 import { endRelocation } from './relocation-report.ts'
-import type { Claim, Claiming, NotedStay, Relocation } from './relocation.ts'
+import { recordStays } from './relocation-stays.ts'
+import type { Claim, Claiming, Relocation } from './relocation.ts'
 import { RelocationEnded } from './relocation.ts'
 
 /** How a process works on store migrations. */
@@ -46,6 +46,7 @@ export class RelocationWorker {
   readonly #carrier: Carrier
   readonly #options: RelocationWorkerOptions
   #working: Promise<void> | undefined
+  #asks = 0
   #way: Way | undefined
   /** Resolved by whoever asks for work: the pause that a store is given ends, or the next one is none. */
   #called = Promise.withResolvers<undefined>()
@@ -67,11 +68,24 @@ export class RelocationWorker {
    * pause ended: what is tried again and again may no longer be wanted.
    */
   work(): Promise<void> {
+    this.#asks++
     this.#called.resolve(undefined)
-    return (this.#working ??= this.#work().finally(() => (this.#working = undefined)))
+    return (this.#working ??= this.#work())
   }
 
   async #work(): Promise<void> {
+    try {
+      // Who asked meanwhile may have begun a run after the last look for one.
+      for (let asks = 0; asks < this.#asks;) {
+        asks = this.#asks
+        await this.#workToEnd()
+      }
+    } finally {
+      this.#working = undefined
+    }
+  }
+
+  async #workToEnd(): Promise<void> {
     this.#way = undefined
     while (!this.#stopped) {
       const relocation = await this.#ledger.runningRelocation()
@@ -267,33 +281,4 @@ async function runsStill(
 ): Promise<Relocation | undefined> {
   const now = await tx.relocation(id, true)
   return now?.state === 'running' && now.heading === heading ? now : undefined
-}
-
-async function recordStays(
-  tx: LedgerTransaction,
-  relocation: Relocation,
-  outcomes: readonly CarryOutcome[],
-): Promise<void> {
-  if (outcomes.length === 0) return
-  const stays = outcomes.map(({ claim, result }): NotedStay => {
-    const { copy, workspace, credential } = claim
-    const { credentialId, version } = copy
-    const reason =
-      'stays' in result ? result : { stays: 'later' in result ? result.later : 'internal', failed: true }
-    const { stays: code, failed } = reason
-    return { credentialId, workspace, credential, version, code, failed }
-  })
-  const detail = JSON.stringify({ store_migration: relocation.id })
-  for (const { failed, code, workspace, credential, version } of await tx.recordStays(relocation.id, stays)) {
-    if (!failed) continue
-    tx.record({
-      action: 'store-migration:move',
-      outcome: 'failed',
-      code: code as ProblemCode,
-      workspace,
-      credential,
-      version,
-      detail,
-    })
-  }
 }

@@ -235,3 +235,23 @@ t.test('without external copies a sweep asks no store for anything', async (t) =
   t.strictSame(team.calls, [])
   t.strictSame(vault.away, [])
 })
+
+t.test('what was deleted is noted copy by copy: a purge may hold any of them', async (t) => {
+  const { vault, ground, team, create } = await externalVault(t)
+  const id = await create('orders')
+  for (const version of [2, 3]) team.kept.set(await leftPending(vault, id, version), '"left over"')
+  await age(ground, PAST_GRACE)
+  const session = await anotherSession(t, ground)
+  let seen = 0
+  team.trouble.onCall = async (call, what) => {
+    if (call !== 'delete' || ++seen !== 2) return
+    await session.query('begin')
+    await session.query('select from copies where ref = $1 for update', [what.split(' ')[0]])
+  }
+  const sweeping = vault.sweep.run()
+  const noted = async () => (await ground.sql('select from copies where deleted_at is not null')).length
+  t.ok(await eventually(async () => (await noted()) === 1), 'the first is noted while the second is held')
+  await session.query('commit')
+  t.match((await sweeping).external, { deleted: 2, failed: 0 })
+  t.equal(await noted(), 2)
+})
