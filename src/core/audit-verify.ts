@@ -20,15 +20,12 @@ export interface AuditVerification {
   streams: StreamVerification[]
 }
 
-/** Where an event stands in its stream: an intruder may give several the same sequence. */
-export type AuditPlace = Pick<AuditEvent, 'sequence' | 'id'>
-
 /** What the verification reads. */
 export interface AuditSource {
   /** Every stream, the root first; sequence 0 where there are events and no head. */
   auditStreams(): Promise<StreamHead[]>
-  /** The first events of a stream or those that follow `after`, by sequence and id; an empty page ends it. */
-  auditPage(stream: string, after: AuditPlace | undefined, limit: number): Promise<AuditEvent[]>
+  /** The events of a stream from a sequence on, or from its first, by sequence. */
+  auditPage(stream: string, from: number | undefined, limit: number): Promise<AuditEvent[]>
 }
 
 const PAGE = 1000
@@ -89,7 +86,6 @@ async function verifyStream(
   const from = range.from && microseconds(range.from)
   const to = range.to && microseconds(range.to)
   let before = { sequence: 0, hash: NOTHING }
-  let place: AuditPlace | undefined
   let counted = 0
   let head: StreamHead | undefined
   let firstBad: number | undefined
@@ -111,17 +107,22 @@ async function verifyStream(
     }
     before = { sequence: event.sequence, hash: event.hash }
   }
-  for (let whole = true; whole;) {
-    const page = await source.auditPage(stream, place, PAGE)
-    for (const event of page) {
-      // No number of ours: from here on one event cannot be told from the next.
-      whole = Number.isSafeInteger(event.sequence)
-      if (!whole) break
+  // A page begins where the last one ended: an intruder may have given several events one sequence.
+  let last: { sequence: number; ids: Set<string> } | undefined
+  for (;;) {
+    const page = await source.auditPage(stream, last?.sequence, PAGE)
+    const unread = page.filter(({ id }) => !last?.ids.has(id))
+    if (unread.length === 0) break
+    // No number of ours: from there on one event cannot be told from the next.
+    const strange = unread.findIndex(({ sequence }) => !Number.isSafeInteger(sequence))
+    for (const event of strange < 0 ? unread : unread.slice(0, strange)) {
       judge(event, (!from || event.recordedAt >= from) && (!to || event.recordedAt < to))
+      if (last?.sequence === event.sequence) last.ids.add(event.id)
+      else last = { sequence: event.sequence, ids: new Set([event.id]) }
     }
-    if (!whole) bad(before.sequence + 1)
-    place = page.at(-1)
-    whole &&= place !== undefined
+    if (strange < 0) continue
+    bad(before.sequence + 1)
+    break
   }
   // No head of its own: somebody else wrote these events.
   if (expected.has(0) && counted > 0) bad(1)

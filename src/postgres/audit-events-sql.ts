@@ -1,5 +1,4 @@
 import type { AuditEvent, AuditFilter, StreamHead } from '../core/audit.ts'
-import type { AuditPlace } from '../core/audit-verify.ts'
 import { ROOT_STREAM } from '../core/audit-verify.ts'
 import type { Page, PageRequest } from '../core/calls.ts'
 import type { Client } from './connections.ts'
@@ -69,24 +68,22 @@ export async function selectStreams(client: Client): Promise<StreamHead[]> {
   return rows
 }
 
-/** The first events of a stream, or those that follow `after`, by sequence: that is what the index has. */
+/** The events of a stream from a sequence on, by sequence: that is what the index has. */
 export async function selectStreamPage(
   client: Client,
   stream: string,
-  after: AuditPlace | undefined,
+  from: number | undefined,
   limit: number,
 ): Promise<AuditEvent[]> {
-  const page = after
-    ? {
-        name: 'stream page',
-        text: `select ${COLUMNS} from audit_events where stream = $1 and sequence > $3 order by sequence limit $2`,
-        values: [stream, limit, after.sequence],
-      }
-    : {
-        name: 'stream start',
-        text: `select ${COLUMNS} from audit_events where stream = $1 order by sequence limit $2`,
-        values: [stream, limit],
-      }
-  const { rows } = await client.query(page)
+  const { rows } = await client.query({
+    name: 'stream page',
+    text: STREAM_PAGE,
+    values: [stream, from, limit],
+  })
   return rows.map(withoutNulls<AuditEvent>)
 }
+
+/** Takes the stream, the first sequence or null, and how many. */
+export const STREAM_PAGE = `
+select ${COLUMNS} from audit_events
+where stream = $1 and sequence >= coalesce($2::bigint, -9223372036854775808) order by sequence limit $3`

@@ -161,32 +161,36 @@ export async function revokeLease(client: Client, id: string): Promise<void> {
 
 /** Ends every lease in the scope, also those whose statement is still on its way. @returns its counters */
 export async function revokeLeases(client: Client, scope: RevocationScope): Promise<Revocation> {
-  const { workspaceId, credentialId, identityId, tokenId } = scope
-  const parts = [
-    tokenId && `token:${tokenId}`,
-    identityId && `identity:${identityId}`,
-    workspaceId && `workspace:${workspaceId}`,
-    credentialId && `credential:${credentialId}`,
-  ]
   const { rows } = await client.query(
     `with counted as (update policy set revocations = revocations + 1 returning revocations),
        before as (select counter from revocations where scope = $1)
      insert into revocations (scope, counter) select $1, revocations from counted
      on conflict (scope) do update set counter = excluded.counter, revoked_at = now()
      returning counter, coalesce((select counter from before), 0) as before`,
-    [parts.filter(Boolean).join('+')],
+    [textOf(scope)],
   )
   return rows[0]
 }
 
-/** The same for many credentials. */
+/** The name of a scope, by which leases are held against it. */
+function textOf({ workspaceId, credentialId, identityId, tokenId }: RevocationScope): string {
+  const parts = [
+    tokenId && `token:${tokenId}`,
+    identityId && `identity:${identityId}`,
+    workspaceId && `workspace:${workspaceId}`,
+    credentialId && `credential:${credentialId}`,
+  ]
+  return parts.filter(Boolean).join('+')
+}
+
+/** Ends every lease of these credentials, by one counter for all: what they wait for is locked only once. */
 export async function revokeLeasesOf(client: Client, credentialIds: readonly string[]): Promise<void> {
   await client.query(
     `with counted as (update policy set revocations = revocations + 1 returning revocations)
      insert into revocations (scope, counter)
-     select 'credential:' || id, revocations from counted cross join unnest($1::text[]) id order by 1
+     select scope, revocations from counted cross join unnest($1::text[]) scope order by scope
      on conflict (scope) do update set counter = excluded.counter, revoked_at = now()`,
-    [credentialIds],
+    [credentialIds.map((credentialId) => textOf({ credentialId }))],
   )
 }
 

@@ -1,5 +1,4 @@
 import type { AuditEvent, StreamHead } from '../core/audit.ts'
-import type { AuditPlace } from '../core/audit-verify.ts'
 import type { Call, Caller, PresentedToken } from '../core/calls.ts'
 import { JUDGEMENT_MS_MAX } from '../core/calls.ts'
 import type { ProblemCode } from '../core/errors.ts'
@@ -166,9 +165,9 @@ export class PostgresLedger implements Ledger {
     return this.#upkeep.run(performance.now() + PAGE_DEADLINE_MS, selectStreams)
   }
 
-  auditPage(stream: string, after: AuditPlace | undefined, limit: number): Promise<AuditEvent[]> {
+  auditPage(stream: string, from: number | undefined, limit: number): Promise<AuditEvent[]> {
     return this.#upkeep.run(performance.now() + PAGE_DEADLINE_MS, (client) =>
-      selectStreamPage(client, stream, after, limit),
+      selectStreamPage(client, stream, from, limit),
     )
   }
 }

@@ -1,6 +1,7 @@
 import type { Test } from 'tap'
 import t from 'tap'
 import { ROOT_STREAM, verifyStreams } from '../../src/core/audit-verify.ts'
+import { STREAM_PAGE } from '../../src/postgres/audit-events-sql.ts'
 import { freshGround } from '../ground.ts'
 import { openVault, someName } from '../vault.ts'
 
@@ -168,3 +169,66 @@ t.test(
     }
   },
 )
+
+t.test(
+  'an event between two pages that has the sequence of the one before it is found, wherever it sorts',
+  async (t) => {
+    const vault = await openVault(t, await freshGround(t))
+    const stream = '01a20000-0000-7000-8000-000000000002'
+    const twin = (first: string) =>
+      vault.ground.sql(
+        `insert into audit_events (id, stream, sequence, recorded_at, action, operation, outcome, hash)
+       values (($2 || substr(gen_random_uuid()::text, 9))::uuid, $1, 1000, now(), 'x', 'twin', 'allowed', sha256(''))`,
+        [stream, first],
+      )
+    await vault.ground.sql(
+      `with recursive chain as (
+       select 0 as n, decode(repeat('00', 32), 'hex') as hash, null::uuid as id, now() as at
+       union all
+       select n + 1, audit_link(null, hash, audit_canonical(i.id, $1::uuid, n + 1, at, null, 'x', 'long', 'allowed', null, null, null,
+         null, null, null, null, null, null, null, null)), i.id, at
+       from chain cross join lateral (select gen_random_uuid() as id where chain.n >= 0) i where chain.n < 2500
+     )
+     insert into audit_events (id, stream, sequence, recorded_at, action, operation, outcome, hash)
+     select id, $1::uuid, n, at, 'x', 'long', 'allowed', hash from chain where n > 0`,
+      [stream],
+    )
+    await vault.ground.sql(
+      'insert into audit_streams (stream, sequence, hash) select stream, sequence, hash from audit_events where stream = $1 and sequence = 2500',
+      [stream],
+    )
+    const verified = async () => {
+      const { streams } = await verifyStreams(vault.ledger, {}, [])
+      const { events, valid, firstBad } = streams.find((one) => one.stream === stream)!
+      return { events, valid, firstBad }
+    }
+    t.strictSame(
+      await verified(),
+      { events: 2500, valid: true, firstBad: undefined },
+      'three pages, each event once',
+    )
+    for (const first of ['00000000', 'ffffffff']) {
+      await twin(first)
+      t.match(await verified(), { events: 2501, valid: false, firstBad: 1000 })
+      await vault.ground.sql("delete from audit_events where operation = 'twin'")
+    }
+  },
+)
+
+t.test('a page of a long stream is read by the index, and nothing is sorted', async (t) => {
+  const own = await freshGround(t)
+  await own.sql(
+    `insert into audit_events (id, stream, sequence, recorded_at, action, operation, outcome, hash)
+     select gen_random_uuid(), ('01a20000-0000-7000-8000-00000000000' || n % 4)::uuid, n / 4, now(), 'x', 'long', 'allowed',
+       sha256('') from generate_series(1, 20000) n`,
+  )
+  await own.sql('analyze audit_events')
+  for (const from of ['null', '2500']) {
+    const page = STREAM_PAGE.replace('$1', "'01a20000-0000-7000-8000-000000000001'")
+      .replace('$2', from)
+      .replace('$3', '1000')
+    const plan = (await own.sql(`explain ${page}`)).map((row) => String(row['QUERY PLAN'])).join('\n')
+    t.match(plan, /Index Cond: .*stream = .* AND \(?sequence >= /)
+    t.notMatch(plan, /Sort {2}\(cost|Seq Scan/)
+  }
+})
