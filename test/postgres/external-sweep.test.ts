@@ -255,3 +255,34 @@ t.test('what was deleted is noted copy by copy: a purge may hold any of them', a
   t.match((await sweeping).external, { deleted: 2, failed: 0 })
   t.equal(await noted(), 2)
 })
+
+t.test(
+  'a sweep that dies between two notes leaves the second delete to the next, a grace later',
+  async (t) => {
+    const { vault, ground, team, create } = await externalVault(t)
+    const id = await create('orders')
+    for (const version of [2, 3]) team.kept.set(await leftPending(vault, id, version), '"left over"')
+    await age(ground, PAST_GRACE)
+    const session = await anotherSession(t, ground)
+    let seen = 0
+    team.trouble.onCall = async (call, what) => {
+      if (call !== 'delete' || ++seen !== 2) return
+      await session.query('begin')
+      await session.query('select from copies where ref = $1 for update', [what.split(' ')[0]])
+    }
+    const sweeping = vault.sweep.run().catch((error: unknown) => error)
+    const noted = async () => (await ground.sql('select from copies where deleted_at is not null')).length
+    t.ok(await eventually(async () => (await noted()) === 1))
+    await ground.sql(
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    t.match(await sweeping, { code: 'unavailable' })
+    await session.query('commit')
+    t.match((await vault.sweep.run()).external, { deleted: 0 }, 'both are left alone for a grace')
+    await age(ground, PAST_GRACE)
+    t.match((await vault.sweep.run()).external, { deleted: 2, failed: 0 })
+    await age(ground, PAST_GRACE)
+    t.match((await vault.sweep.run()).external, { deleted: 1, failed: 0 }, 'its second, that is owed alone')
+    t.strictSame(await ground.sql("select from copies where state <> 'current'"), [])
+  },
+)
