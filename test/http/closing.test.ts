@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { buildServiceApp } from '../../src/http/service-app.ts'
 import { listening, requestText, until } from './raw-connection.ts'
@@ -8,21 +7,26 @@ const LEASE = 'POST /v1/workspaces/acme/credentials/orders-db/leases'
 const JSON_OF = (length: number) => ({ 'content-type': 'application/json', 'content-length': String(length) })
 
 t.test('who says nothing, or half of something, does not keep the service from its end', async (t) => {
+  const taken = Promise.withResolvers<void>()
+  const mayAnswer = Promise.withResolvers<void>()
   const slow = async () => {
-    await sleep(300)
+    taken.resolve()
+    await mayAnswer.promise
     return granted
   }
-  const { deps } = stubDeps({ 'leaseGrants.lease': slow }, { deadlineSeconds: 0.5 })
+  const { deps } = stubDeps({ 'leaseGrants.lease': slow }, { deadlineSeconds: 2 })
   const app = buildServiceApp(deps)
   const connect = await listening(t, app)
   const [silent, half, halfBody, asking] = [connect(), connect(), connect(), connect()] as const
   half.send('GET /health/li')
   halfBody.send(`${requestText(LEASE, JSON_OF(100))}{"ttl_`)
   asking.send(`${requestText(LEASE, JSON_OF(2))}{}`)
-  await sleep(100)
+  await taken.promise
   const beganAt = performance.now()
-  await app.close()
-  t.ok(performance.now() - beganAt < 2_500, 'the deadline, a second, and some patience')
+  const closed = app.close()
+  mayAnswer.resolve()
+  await closed
+  t.ok(performance.now() - beganAt < 4_500, 'the deadline, a second, and some patience')
   t.match((await asking.answers(1))[0], { status: 201 }, 'what is in flight is answered')
   await until(() => silent.closed && half.closed && halfBody.closed)
 })
