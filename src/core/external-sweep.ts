@@ -2,6 +2,7 @@ import { ownCall, STEP_MS } from './calls.ts'
 import type { Ledger } from './ledger.ts'
 import type { LedgerTransaction } from './ledger-transaction.ts'
 import type { DroppedCopy, LedgerHome } from './records.ts'
+import { rest } from './rest.ts'
 import type { StoreFault } from './secret-store.ts'
 import { StoreError } from './secret-store.ts'
 import type { StoreSet } from './store-set.ts'
@@ -27,6 +28,9 @@ export interface ExternalSwept {
   deleted: number
   failed: number
 }
+
+/** Who stops the sweep waits for no longer rest. */
+const REST_MS_MAX = 250
 
 /**
  * Has stores delete what the ledger has dropped, all side by side. Each copy is deleted twice, a grace apart, before it is
@@ -78,9 +82,11 @@ export class ExternalSweep {
   }
 
   async #sweepStore(store: string, untilMs: number, swept: ExternalSwept): Promise<void> {
-    const { batch, lanes, copyGraceSeconds } = this.#options
+    const { copyGraceSeconds } = this.#options
+    const { batch, lanes, roundMs } = this.#paceOf(store)
     let taken: DroppedCopy[] = []
-    while (!this.#stopped && performance.now() < untilMs) {
+    let nextAt = 0
+    while (await this.#isTime(nextAt, untilMs)) {
       // Asked in the transaction that takes, and again before each round: what a ledger elsewhere has dropped may be
       // current where it came from, and an operator who holds the ledger has it held from then on.
       const atHome = await this.#step(async (tx) => {
@@ -92,6 +98,7 @@ export class ExternalSweep {
       })
       const round = taken.splice(0, lanes)
       if (!atHome || round.length === 0) return
+      nextAt = performance.now() + roundMs
       const faults = await Promise.all(round.map((copy) => this.#delete(copy)))
       const deleted = round.filter((_, at) => faults[at] === undefined)
       // Each by itself: a purge locks the copies of its credential in an order of its own.
@@ -100,6 +107,26 @@ export class ExternalSweep {
       swept.failed += round.length - deleted.length
       // One that does not answer is left alone until the next sweep: each copy that is tried is put off for a grace.
       if (faults.every((fault) => fault === 'unavailable')) return
+    }
+  }
+
+  // Of a store that is to be written to slowly no more is taken than it may be asked at once, and it has its time then: who
+  // had to wait there for his turn would be taken for one who was not answered.
+  #paceOf(store: string): { batch: number; lanes: number; roundMs: number } {
+    const { batch, lanes } = this.#options
+    const perSecond = this.#stores.at(store).writesPerSecond
+    if (perSecond === undefined) return { batch, lanes, roundMs: 0 }
+    const atOnce = Math.max(1, Math.min(lanes, Math.floor(perSecond)))
+    return { batch: atOnce, lanes: atOnce, roundMs: (atOnce / perSecond) * 1000 }
+  }
+
+  /** Waits until `nextAt`. @returns false where the time is up before */
+  async #isTime(nextAt: number, untilMs: number): Promise<boolean> {
+    for (;;) {
+      const now = performance.now()
+      if (this.#stopped || Math.max(now, nextAt) >= untilMs) return false
+      if (now >= nextAt) return true
+      await rest(Math.min(nextAt - now, REST_MS_MAX))
     }
   }
 

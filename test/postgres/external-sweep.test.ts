@@ -164,6 +164,26 @@ t.test('a sweep that has no time, is held or is stopped begins no more deletes',
   t.match((await vault.sweep.run()).external, { deleted: 4, failed: 0 })
 })
 
+t.test('a store that is to be written to slowly is asked at its pace', async (t) => {
+  const slowly = { limits: { writesPerSecond: 2, timeoutMs: 1000 } }
+  const { vault, ground, create, states } = await externalVault(t, {}, slowly)
+  const id = await create('orders')
+  for (const version of [2, 3, 4, 5, 6]) await leftPending(vault, id, version)
+  await age(ground, PAST_GRACE)
+  const beganAt = performance.now()
+  t.match((await vault.sweep.run()).external, { deleted: 5, failed: 0 })
+  t.ok(performance.now() - beganAt >= 1900)
+  t.strictSame(await states(), ['1 current', ...[2, 3, 4, 5, 6].map((version) => `${version} dropped`)])
+
+  await age(ground, PAST_GRACE)
+  const stopping = vault.sweep.run()
+  await eventually(async () => (await states()).length < 6)
+  vault.sweep.stop()
+  const stoppedAt = performance.now()
+  await stopping
+  t.ok(performance.now() - stoppedAt < 900, 'who stops it waits for no turn')
+})
+
 t.test('what is dropped already is destroyed for good once its version is', async (t) => {
   const { vault, ground, worker, team, create } = await externalVault(t)
   const id = await create('orders')
