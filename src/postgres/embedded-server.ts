@@ -195,7 +195,13 @@ async function run(home: EmbeddedHome, place: EmbeddedPlace, log: (line: string)
     await writePlace(home, place)
     const child = await launch(home, binaries, place.socketDirectory)
     const lives = () => child.exitCode === null && child.signalCode === null
-    if (await answers(superuserUrl(), lives, READY_DEADLINE_MS)) return false
+    try {
+      if (await answers(superuserUrl(), lives, READY_DEADLINE_MS)) return false
+    } catch (error) {
+      // It outlives this process, and nobody else knows of it.
+      await shutDown(home)
+      throw error
+    }
     // A postmaster that was killed leaves processes that need a moment to notice.
     const tail = logTail(home)
     if (relaunches >= RELAUNCHES_MAX || !/still in use|already exists/.test(tail)) {

@@ -24,21 +24,21 @@ export async function checkDatabase(
   variable = 'STRONGROOM_DATABASE_URL',
 ): Promise<void> {
   const checked = connections.run(performance.now() + CHECK_DEADLINE_MS, async (client) => {
-    const { rows } = await client.query(SETTINGS)
-    const settings = rows[0]
-    const found: string[] = []
-    if (settings.version < 15_00_00) found.push('the database must be PostgreSQL 15 or newer')
-    if (settings.fsync !== 'on') found.push('the database has fsync off: leases would be lost with it')
-    if (settings.commit === 'off')
-      found.push('the database has synchronous_commit off: leases would be lost with it')
-    if (settings.encoding !== 'UTF8') found.push(`the database's encoding is ${settings.encoding}, not UTF8`)
-    const schema = settings.migrated ? await schemaFaults(client) : [SCHEMA_MISSING]
-    found.push(...schema)
-    if (production && schema.length === 0) found.push(...(await roleFaults(client)))
-    return found
+    const { migrated, commit, faults } = await serverFaults(client)
+    if (commit === 'off') faults.push('the database has synchronous_commit off: leases would be lost with it')
+    const schema = migrated ? await schemaFaults(client) : [SCHEMA_MISSING]
+    if (production && schema.length === 0) schema.push(...(await roleFaults(client)))
+    return [...faults, ...schema]
   })
   const faults = await checked.catch((error) => [refusalOf(error)])
   if (faults.length > 0) throw new StartRefused(faults.map((fault) => `${variable}: ${fault}`))
+}
+
+/** What makes an upgrade useless, because no version, or not this one, would serve afterwards. */
+export async function upgradeFaults(client: Asking): Promise<string[]> {
+  const { migrated, faults } = await serverFaults(client)
+  if (migrated) faults.push(...newerFaults(await appliedMigrations(client)))
+  return faults
 }
 
 function refusalOf(error: unknown): string {
@@ -64,21 +64,38 @@ select current_setting('server_version_num')::integer as version, current_settin
 
 type Asking = { query(text: string): Promise<{ rows: Record<string, unknown>[] }> }
 
+async function serverFaults(client: Asking) {
+  const { rows } = await client.query(SETTINGS)
+  const { version, fsync, encoding, commit, migrated } = rows[0]!
+  const faults: string[] = []
+  if (Number(version) < 15_00_00) faults.push('the database must be PostgreSQL 15 or newer')
+  if (fsync !== 'on') faults.push('the database has fsync off: leases would be lost with it')
+  if (encoding !== 'UTF8') faults.push(`the database's encoding is ${String(encoding)}, not UTF8`)
+  return { migrated: migrated === true, commit, faults }
+}
+
 /** Whether the schema is the one that this version was written for. */
 async function schemaFaults(client: Asking): Promise<string[]> {
-  const { rows } = await client.query('select name from strongroom_migrations order by name')
-  const applied = rows.map((row) => String(row.name))
-  const known = knownMigrations()
-  const faults: string[] = []
-  const lacking = known.filter((name) => !applied.includes(name))
-  const newer = applied.filter((name) => !known.includes(name))
+  const applied = await appliedMigrations(client)
+  const lacking = knownMigrations().filter((name) => !applied.includes(name))
+  const faults = newerFaults(applied)
   if (lacking.length > 0)
-    faults.push(
+    faults.unshift(
       `the schema is older than this version (lacks ${lacking.join(', ')}): run strongroom db-upgrade`,
     )
-  if (newer.length > 0)
-    faults.push(`the schema is newer than this version (has ${newer.join(', ')}): run a newer Strongroom`)
   return faults
+}
+
+function newerFaults(applied: readonly string[]): string[] {
+  const known = knownMigrations()
+  const newer = applied.filter((name) => !known.includes(name))
+  if (newer.length === 0) return []
+  return [`the schema is newer than this version (has ${newer.join(', ')}): run a newer Strongroom`]
+}
+
+async function appliedMigrations(client: Asking): Promise<string[]> {
+  const { rows } = await client.query('select name from strongroom_migrations order by name')
+  return rows.map((row) => String(row.name))
 }
 
 /**

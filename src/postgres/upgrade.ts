@@ -6,7 +6,7 @@ import type { Secret } from '../core/secret.ts'
 import { StartRefused } from '../core/start-refused.ts'
 import { sqlState } from './connections.ts'
 import { makePartitions } from './partitions.ts'
-import { knownMigrations, loginRefusal, MIGRATIONS_DIRECTORY } from './start-checks.ts'
+import { knownMigrations, loginRefusal, MIGRATIONS_DIRECTORY, upgradeFaults } from './start-checks.ts'
 
 /**
  * Brings the schema up to date as its owner: roles, migrations, partitions a year ahead, and the service's rights.
@@ -14,18 +14,25 @@ import { knownMigrations, loginRefusal, MIGRATIONS_DIRECTORY } from './start-che
  * Safe when several start at once: whoever comes second waits for the advisory lock.
  *
  * @param serviceUrl Names the service's role, which is made where it is missing.
+ * @param connectMs How long the database may take to let the owner in.
  * @returns The migrations that were applied.
  */
-export async function upgradeDatabase(ownerUrl: Secret, serviceUrl: Secret): Promise<string[]> {
+export async function upgradeDatabase(
+  ownerUrl: Secret,
+  serviceUrl: Secret,
+  connectMs = CONNECT_MS_MAX,
+): Promise<string[]> {
   const client = new pg.Client({
     connectionString: ownerUrl.reveal(),
     application_name: 'strongroom db-upgrade',
-    connectionTimeoutMillis: CONNECT_MS_MAX,
+    connectionTimeoutMillis: connectMs,
   })
   try {
     await client.connect()
     // Held for the whole upgrade, partitions and rights included, longer than the library's own lock.
     await client.query('select pg_advisory_lock($1)', [UPGRADE_LOCK])
+    const faults = await upgradeFaults(client)
+    if (faults.length > 0) throw new StartRefused(faults.map((fault) => `${OWNER_URL}: ${fault}`))
     const applied = await runner({
       dbClient: client,
       dir: fileURLToPath(MIGRATIONS_DIRECTORY),
@@ -56,8 +63,10 @@ function upgradeFault(error: unknown): unknown {
   const denied = sqlState(error) === DENIED || /permission denied|must be owner/.test(message)
   const refusal =
     loginRefusal(error) ?? (denied ? 'the role may not do this: it must own the schema' : undefined)
-  return refusal === undefined ? error : new StartRefused([`STRONGROOM_DATABASE_OWNER_URL: ${refusal}`])
+  return refusal === undefined ? error : new StartRefused([`${OWNER_URL}: ${refusal}`])
 }
+
+const OWNER_URL = 'STRONGROOM_DATABASE_OWNER_URL'
 
 const CONNECT_MS_MAX = 10_000
 /** What the driver says when these have passed. */

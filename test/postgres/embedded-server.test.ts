@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import t from 'tap'
+import { shutDown } from '../../src/postgres/embedded-cluster.ts'
 import { findPostmaster } from '../../src/postgres/embedded-process.ts'
 import { homeOf } from '../../src/postgres/embedded-place.ts'
 import { removeEmbeddedServer, startEmbeddedServer } from '../../src/postgres/embedded-server.ts'
@@ -178,6 +179,18 @@ t.test('a database.json that is none is refused, and the database stays where it
   }
   writeFileSync(path, kept, { mode: 0o600 })
   await (await startEmbeddedServer({ dataDirectory })).stop()
+})
+
+t.test('a server that refuses its password is not left behind', async (t) => {
+  const dataDirectory = shared
+  const path = join(dataDirectory, 'database.json')
+  const kept = readFileSync(path, 'utf8')
+  t.teardown(() => writeFileSync(path, kept, { mode: 0o600 }))
+  const place = JSON.parse(kept)
+  await shutDown(homeOf(dataDirectory))
+  writeFileSync(path, JSON.stringify({ ...place, passwords: { postgres: 'guessed' } }), { mode: 0o600 })
+  await t.rejects(startEmbeddedServer({ dataDirectory }), { message: /refuses its password/ })
+  t.equal(postmasterOf(dataDirectory), undefined)
 })
 
 t.test('two starts at once make one server, which the last of them stops', async (t) => {

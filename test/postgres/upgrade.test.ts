@@ -54,9 +54,29 @@ t.test(
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
     t.teardown(() => silent.close())
     const { port } = silent.address() as AddressInfo
-    await t.rejects(upgradeDatabase(new Secret(`postgres://u:p@127.0.0.1:${port}/x`), service), {
+    await t.rejects(upgradeDatabase(new Secret(`postgres://u:p@127.0.0.1:${port}/x`), service, 300), {
       code: 'unavailable',
     })
+  },
+)
+
+t.test(
+  'a database that no service of this version would take is refused before anything is changed',
+  async (t) => {
+    const name = someName().replace('-', '_')
+    const sql = "create database %s owner strongroom_owner template template0 encoding 'SQL_ASCII' locale 'C'"
+    await ground.sql(sql.replace('%s', name))
+    t.teardown(() => ground.sql(`drop database ${name} with (force)`))
+    const elsewhere = new Secret(ground.ownerUrl.reveal().replace(`/${ground.name}`, `/${name}`))
+    const unsuited = await upgradeDatabase(elsewhere, ground.databaseUrl).catch((error) => error)
+    t.match(unsuited.faults, [
+      "STRONGROOM_DATABASE_OWNER_URL: the database's encoding is SQL_ASCII, not UTF8",
+    ])
+
+    await ground.sql("insert into strongroom_migrations (name, run_on) values ('0999_future', now())")
+    const newer = await upgradeDatabase(ground.ownerUrl, ground.databaseUrl).catch((error) => error)
+    await ground.sql("delete from strongroom_migrations where name = '0999_future'")
+    t.match(newer.faults, [/^STRONGROOM_DATABASE_OWNER_URL: the schema is newer .* 0999_future/])
   },
 )
 
