@@ -37,13 +37,11 @@ import { buildServiceApp } from './http/service-app.ts'
 import { newId } from './ids.ts'
 import { KeyFile } from './key-file.ts'
 import type { Logger } from './log.ts'
-import { Connections } from './postgres/connections.ts'
 import { checkHealth } from './postgres/health-check.ts'
 import { registerProcess } from './postgres/key-register.ts'
-import { LEASE_SETTINGS } from './postgres/lease-sql.ts'
 import { PostgresLedger } from './postgres/ledger.ts'
+import { openPools } from './postgres/pools.ts'
 import { checkDatabase, checkStoresKnown } from './postgres/start-checks.ts'
-import { Writers } from './postgres/writers.ts'
 import { Metrics } from './metrics.ts'
 import type { OpenedStores } from './opened-stores.ts'
 import { checkStores, ONLY_LOCAL } from './opened-stores.ts'
@@ -74,24 +72,15 @@ export async function wire(
 ) {
   const tuning = { ...TUNING, ...tuned }
   const keyring = Keyring.parse(ground.keys.map((key) => key.reveal()))
-  const connect = (
-    max: number,
-    settings: string[] = [],
-    statementTimeoutMs = config.deadlineSeconds * 1000 + 500,
-  ) =>
-    new Connections({
-      databaseUrl: ground.databaseUrl,
-      max,
-      settings,
-      statementTimeoutMs,
-      onError: (error) => log.warn({ err: error }, 'a database connection broke'),
-    })
-  const readers = connect(4)
-  const upkeep = connect(2 + tuning.rotationLanes, [], 0)
-  const writers = new Writers(connect(4), newId)
-  const leaseWriters = new Writers(connect(tuning.leaseLanes, LEASE_SETTINGS), newId)
-  const closeConnections = () =>
-    Promise.all([readers, upkeep, writers, leaseWriters].map((each) => each.close()))
+  const pools = openPools({
+    databaseUrl: ground.databaseUrl,
+    deadlineSeconds: config.deadlineSeconds,
+    leaseLanes: tuning.leaseLanes,
+    rotationLanes: tuning.rotationLanes,
+    newId,
+    onError: (error) => log.warn({ err: error }, 'a database connection broke'),
+  })
+  const { readers, upkeep, writers, leaseWriters } = pools
 
   const registration = { id: newId(), name: `${hostname()}:${process.pid}`, keyIds: keyring.ids() }
   let sealingKeyId: string
@@ -102,7 +91,7 @@ export async function wire(
     sealingKeyId = await registerProcess(upkeep, registration)
   } catch (error) {
     await opened.close()
-    await closeConnections()
+    await pools.close()
     throw error
   }
 
@@ -278,6 +267,7 @@ export async function wire(
     async close(): Promise<void> {
       // Before anything is waited for, and once more when all is done: a database that hangs may take longer than we are given.
       logHeads()
+      pools.giveUpSoon()
       rotationWorker.stop()
       relocationWorker.stop()
       sweep.stop()
@@ -288,7 +278,7 @@ export async function wire(
       await resealThread.close()
       await ringKeeper.leave().catch(() => {})
       await opened.close()
-      await closeConnections()
+      await pools.close()
     },
   }
 }

@@ -53,9 +53,22 @@ const SETTINGS = ['jit=off']
 /** A pool whose every use ends by a deadline: what is not answered by then is cut off and its connection closed. */
 export class Connections {
   readonly #pool: pg.Pool
+  /** Those that are just being opened too. */
+  readonly #clients = new Set<pg.Client>()
+  /** Cuts off what is waited for, each as at its deadline. */
+  readonly #waits = new Set<() => void>()
+  #hasGivenUp = false
 
   constructor(options: ConnectionOptions) {
+    const clients = this.#clients
     this.#pool = new pg.Pool({
+      Client: class extends pg.Client {
+        constructor(config?: pg.ClientConfig) {
+          super(config)
+          clients.add(this)
+          this.once('end', () => clients.delete(this))
+        }
+      },
       connectionString: withSettings(options.databaseUrl.reveal(), [
         ...SETTINGS,
         ...(options.settings ?? []),
@@ -86,7 +99,7 @@ export class Connections {
     const client = await this.#connect(deadlineAt)
     let whole = false
     try {
-      const result = await before(deadlineAt, use(client), () => cutOff(client))
+      const result = await this.#before(deadlineAt, use(client), () => cutOff(client))
       whole = true
       return result
     } catch (error) {
@@ -99,14 +112,39 @@ export class Connections {
     }
   }
 
+  /** Waits for nothing any more, as if every deadline had passed: for who must end though the database hangs. */
+  giveUp(): void {
+    this.#hasGivenUp = true
+    for (const cut of this.#waits) cut()
+    this.#clients.forEach(cutOff)
+  }
+
   async close(): Promise<void> {
     await this.#pool.end()
   }
 
+  /** What `work` answers, or `unavailable` at the deadline, after `onLate`. */
+  async #before<T>(deadlineAt: number, work: Promise<T>, onLate: () => void): Promise<T> {
+    const late = Promise.withResolvers<never>()
+    const cut = (): void => {
+      onLate()
+      late.reject(deadlinePassed())
+    }
+    const timer = setTimeout(cut, Math.max(0, deadlineAt - performance.now()))
+    this.#waits.add(cut)
+    try {
+      return await Promise.race([work, late.promise])
+    } finally {
+      clearTimeout(timer)
+      this.#waits.delete(cut)
+    }
+  }
+
   async #connect(deadlineAt: number): Promise<Client> {
+    if (this.#hasGivenUp) throw deadlinePassed()
     const connecting = this.#pool.connect()
     try {
-      return await before(deadlineAt, connecting, () => {
+      return await this.#before(deadlineAt, connecting, () => {
         // It may come after all: then nobody wants it any more.
         connecting.then(
           (client) => client.release(),
@@ -128,27 +166,8 @@ function withSettings(databaseUrl: string, settings: readonly string[]): string 
   return `${place}?${parameters}`
 }
 
-/** What `work` answers, or `unavailable` at the deadline, after `onLate`. */
-async function before<T>(deadlineAt: number, work: Promise<T>, onLate: () => void): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(
-      () => {
-        onLate()
-        reject(deadlinePassed())
-      },
-      Math.max(0, deadlineAt - performance.now()),
-    )
-  })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
-}
-
 // Closing politely would wait for the answer that nobody may open any more.
-function cutOff(client: Client): void {
+function cutOff(client: Client | pg.Client): void {
   const { connection } = client as unknown as { connection: { stream: { destroy(): void } } }
   connection.stream.destroy()
 }

@@ -45,6 +45,10 @@ export class Writers {
     return heads
   }
 
+  giveUp(): void {
+    this.#connections.giveUp()
+  }
+
   close(): Promise<void> {
     return this.#connections.close()
   }

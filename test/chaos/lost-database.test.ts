@@ -134,5 +134,19 @@ t.test('a lease that was recorded and never told is marked as failed', async (t)
 t.test('what went on meanwhile has cost neither the process nor its memory', async (t) => {
   // The heap falls back to some 40 MiB after 24 outages; what is resident levels off near 300 and was once seen at 360.
   t.ok(residentMiB(service) < 512, `${Math.round(residentMiB(service))} MiB`)
+})
+
+t.test('a service ends though its database hangs, and tells the heads', async (t) => {
+  const processes = databaseProcesses(dataDirectory)
+  for (const pid of processes) process.kill(pid, 'SIGSTOP')
+  t.teardown(() => processes.forEach((pid) => process.kill(pid, 'SIGCONT')))
+  // What it does by itself has asked the database by then, and would wait for half a minute.
+  await sleep(1_500)
+  const askedAt = performance.now()
+  const heads = () => service.out().split('audit heads').length
+  const before = heads()
   t.strictSame(await service.end('SIGTERM'), { code: 0, signal: null })
+  const tookMs = Math.round(performance.now() - askedAt)
+  t.ok(tookMs < DEADLINE_MS + 4_000, `${tookMs} ms`)
+  t.equal(heads(), before + 2, 'first and last')
 })
