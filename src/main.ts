@@ -40,7 +40,8 @@ const COMMANDS: Record<string, Entry> = {
   put: entry('keep a credential, read from standard input', () => import('./cli/put.ts'), clientGround),
 }
 
-const UNREACHABLE = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)$/
+const UNREACHABLE =
+  /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|(CERT|ERR_TLS|UNABLE_TO|DEPTH_ZERO|SELF_SIGNED)_\w+)$/
 
 /** Runs the command that the arguments name and sets the process's exit code. Prints every error itself. */
 export async function run(argv: string[]): Promise<void> {
@@ -119,9 +120,14 @@ async function explain(error: unknown, name: string | undefined): Promise<number
     }
   }
   const { type, message } = describeError(error)
-  if (error instanceof VaultError && error.code === 'unavailable') return unreachable('it does not answer')
+  if (error instanceof VaultError && error.code === 'unavailable') return unreachable(whyUnavailable(error))
   say(message || type)
   return ExitCode.failed
+}
+
+/** Most have a code; that the server speaks no TLS has none. */
+function whyUnavailable({ cause }: Error): string {
+  return cause instanceof Error && cause.message.includes('SSL') ? 'it speaks no TLS' : 'it does not answer'
 }
 
 function entry<Ground>(

@@ -2,11 +2,13 @@ import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { chmod, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { TLSSocket } from 'node:tls'
 import type { Test } from 'tap'
 import t from 'tap'
 import { FernetKey } from '../../src/core/fernet.ts'
 import { freshGround } from '../ground.ts'
 import { temporaryDirectory } from '../leftovers.ts'
+import { loopbackCertificate } from '../providers/loopback-certificate.ts'
 import { long } from '../repeat.ts'
 import { launchService, onGround, refusedStart, startService } from './service-process.ts'
 
@@ -118,6 +120,30 @@ t.test('a database that is not there, or never says a word, is 69', async (t) =>
   for (const place of places) {
     const url = `postgres://strongroom:x@${place}/strongroom`
     await refuses(t, { STRONGROOM_DATABASE_URL: url }, 69, unreachable)
+  }
+})
+
+t.test('a database whose TLS does not hold is told by what is wrong with it', async (t) => {
+  const answering = async (letter: string): Promise<string> => {
+    const server = createServer((socket) => {
+      const speakTls = (): void => {
+        socket.write(letter)
+        if (letter === 'S')
+          new TLSSocket(socket, { isServer: true, ...loopbackCertificate() }).on('error', () => {})
+      }
+      socket.on('error', () => {}).once('data', speakTls)
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => server.close())
+    const { port } = server.address() as AddressInfo
+    return `postgres://strongroom:x@127.0.0.1:${port}/strongroom?sslmode=verify-full`
+  }
+  for (const [letter, why] of [
+    ['N', 'it speaks no TLS'],
+    ['S', 'DEPTH_ZERO_SELF_SIGNED_CERT'],
+  ] as const) {
+    const refusal = new RegExp(`^strongroom: the database cannot be reached \\(${why}\\)`)
+    await refuses(t, { STRONGROOM_DATABASE_URL: await answering(letter) }, 69, refusal)
   }
 })
 
