@@ -1,5 +1,6 @@
 import t from 'tap'
 import { buildServiceApp } from '../../src/http/service-app.ts'
+import { barrier } from '../troubled-store.ts'
 import { listening, requestText, until } from './raw-connection.ts'
 import { granted, stubDeps } from './stub-deps.ts'
 
@@ -7,11 +8,10 @@ const LEASE = 'POST /v1/workspaces/acme/credentials/orders-db/leases'
 const JSON_OF = (length: number) => ({ 'content-type': 'application/json', 'content-length': String(length) })
 
 t.test('who says nothing, or half of something, does not keep the service from its end', async (t) => {
-  const taken = Promise.withResolvers<void>()
-  const mayAnswer = Promise.withResolvers<void>()
+  const [taken, mayAnswer] = [barrier(), barrier()]
   const slow = async () => {
-    taken.resolve()
-    await mayAnswer.promise
+    taken.open()
+    await mayAnswer.wait()
     return granted
   }
   const { deps } = stubDeps({ 'leaseGrants.lease': slow }, { deadlineSeconds: 2 })
@@ -21,10 +21,10 @@ t.test('who says nothing, or half of something, does not keep the service from i
   half.send('GET /health/li')
   halfBody.send(`${requestText(LEASE, JSON_OF(100))}{"ttl_`)
   asking.send(`${requestText(LEASE, JSON_OF(2))}{}`)
-  await taken.promise
+  await taken.wait()
   const beganAt = performance.now()
   const closed = app.close()
-  mayAnswer.resolve()
+  mayAnswer.open()
   await closed
   t.ok(performance.now() - beganAt < 4_500, 'the deadline, a second, and some patience')
   t.match((await asking.answers(1))[0], { status: 201 }, 'what is in flight is answered')
