@@ -267,7 +267,7 @@ export async function wire(
     async close(): Promise<void> {
       // Before anything is waited for, and once more when all is done: a database that hangs may take longer than we are given.
       logHeads()
-      pools.giveUpSoon()
+      pools.hurry()
       rotationWorker.stop()
       relocationWorker.stop()
       sweep.stop()

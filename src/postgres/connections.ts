@@ -18,6 +18,12 @@ export interface ConnectionOptions {
   onError: (error: unknown) => void
 }
 
+/** Something that is waited for until its deadline, or until it is cut off. */
+interface Wait {
+  cut: () => void
+  watched: NodeJS.Timeout | undefined
+}
+
 const IDLE_IN_TRANSACTION_MS = 15_000
 
 // The rows of a batch mostly share their two times, and reading one costs more than comparing two texts.
@@ -55,8 +61,9 @@ export class Connections {
   readonly #pool: pg.Pool
   /** Those that are just being opened too. */
   readonly #clients = new Set<pg.Client>()
-  /** Cuts off what is waited for, each as at its deadline. */
-  readonly #waits = new Set<() => void>()
+  readonly #waits = new Set<Wait>()
+  /** What any use may take, in milliseconds, and who hears of it where one takes longer. */
+  #patience: { ms: number; onHanging: () => void } | undefined
   #hasGivenUp = false
 
   constructor(options: ConnectionOptions) {
@@ -112,15 +119,26 @@ export class Connections {
     }
   }
 
-  /** Waits for nothing any more, as if every deadline had passed: for who must end though the database hangs. */
+  /**
+   * From now on a use that takes longer than `patienceMs` is told to `onHanging`: for a process that is to end, and has
+   * something under way that would wait for a hanging database much longer.
+   */
+  hurry(patienceMs: number, onHanging: () => void): void {
+    this.#patience = { ms: patienceMs, onHanging }
+    for (const wait of this.#waits) this.#watch(wait)
+  }
+
+  /** Waits for nothing any more, as if every deadline had passed. */
   giveUp(): void {
     this.#hasGivenUp = true
-    for (const cut of this.#waits) cut()
+    for (const { cut } of this.#waits) cut()
     this.#clients.forEach(cutOff)
   }
 
   async close(): Promise<void> {
     await this.#pool.end()
+    // Connections that were closed politely keep the process until the database has heard of it.
+    if (this.#patience) setTimeout(() => this.giveUp(), this.#patience.ms).unref()
   }
 
   /** What `work` answers, or `unavailable` at the deadline, after `onLate`. */
@@ -131,13 +149,20 @@ export class Connections {
       late.reject(deadlinePassed())
     }
     const timer = setTimeout(cut, Math.max(0, deadlineAt - performance.now()))
-    this.#waits.add(cut)
+    const wait: Wait = { cut, watched: undefined }
+    this.#waits.add(wait)
+    this.#watch(wait)
     try {
       return await Promise.race([work, late.promise])
     } finally {
       clearTimeout(timer)
-      this.#waits.delete(cut)
+      clearTimeout(wait.watched)
+      this.#waits.delete(wait)
     }
+  }
+
+  #watch(wait: Wait): void {
+    if (this.#patience) wait.watched = setTimeout(this.#patience.onHanging, this.#patience.ms)
   }
 
   async #connect(deadlineAt: number): Promise<Client> {

@@ -15,13 +15,10 @@ export interface PoolOptions {
   onError: (error: unknown) => void
 }
 
-/** All connections of one process, by what they are for: none waits for another. */
-export type Pools = ReturnType<typeof openPools>
-
-/** So much longer than the deadline is waited for a database that hangs, where this process is to end. */
+/** Where this process is to end, whatever takes the database so much longer than a request's deadline hangs. */
 const HANGING_MS = 2_000
 
-/** Opens no connection yet. */
+/** All connections of one process, by what they are for: none waits for another. Opens none yet. */
 export function openPools({ databaseUrl, onError, newId, ...options }: PoolOptions) {
   const requestMs = options.deadlineSeconds * 1000
   const connect = (max: number, settings: string[] = [], statementTimeoutMs = requestMs + 500) =>
@@ -36,11 +33,10 @@ export function openPools({ databaseUrl, onError, newId, ...options }: PoolOptio
   const all = Object.values(pools)
   return {
     ...pools,
-    /** From a while after the deadline on nothing is waited for any more: said before all that must end is ended. */
-    giveUpSoon(): void {
-      // Whoever has ended by then needs no help, but connections that were closed politely: they keep the process until
-      // the database has heard of it.
-      setTimeout(() => all.forEach((each) => each.giveUp()), requestMs + HANGING_MS).unref()
+    /** Said before all is ended: where the database then takes longer for anything than it may, nobody waits for it any more. */
+    hurry(): void {
+      const giveUp = (): void => all.forEach((each) => each.giveUp())
+      for (const each of all) each.hurry(requestMs + HANGING_MS, giveUp)
     },
     close: () => Promise.all(all.map((each) => each.close())),
   }

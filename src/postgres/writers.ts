@@ -45,6 +45,10 @@ export class Writers {
     return heads
   }
 
+  hurry(patienceMs: number, onHanging: () => void): void {
+    this.#connections.hurry(patienceMs, onHanging)
+  }
+
   giveUp(): void {
     this.#connections.giveUp()
   }

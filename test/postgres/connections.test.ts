@@ -39,3 +39,22 @@ t.test('what the database URL asks for holds beside what the service asks for', 
     enable_seqscan: 'off',
   })
 })
+
+t.test('who is to end waits for a database that works, and not for one that hangs', async (t) => {
+  const options = { databaseUrl: ground.databaseUrl, max: 2, statementTimeoutMs: 0, onError: () => {} }
+  const connections = new Connections(options)
+  const sleeps = (seconds: number) =>
+    connections.run(performance.now() + 30_000, (client) => client.query('select pg_sleep($1)', [seconds]))
+  const told: number[] = []
+  const beganAt = performance.now()
+  connections.hurry(1000, () => {
+    told.push(performance.now() - beganAt)
+    connections.giveUp()
+  })
+  for (let step = 0; step < 3; step++) await sleeps(0.5)
+  t.strictSame(told, [], 'each step has its time')
+  await t.rejects(sleeps(20), { code: 'unavailable' })
+  t.equal(told.length, 1)
+  await t.rejects(sleeps(0), { code: 'unavailable' }, 'and nothing is begun any more')
+  await connections.close()
+})
