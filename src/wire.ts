@@ -221,6 +221,8 @@ export async function wire(
   const serviceApp = buildServiceApp(deps)
   const adminApp = buildAdminApp(deps)
 
+  // Until it is answered each is taken for reachable.
+  void checkStores(stores.external)
   const logHeads = (): void => log.info({ heads: ledger.heads() }, 'audit heads')
   const every = [
     repeat(

@@ -9,10 +9,17 @@ const brokenVault = await troubledStore(t, {
   seen: { name: 'broken-vault', prefix: 'broken' },
   tuning: { retriesMax: 0, breakerFailuresMax: 1, breakerRestMs: 3_600_000 },
 })
+const silentVault = await troubledStore(t, {
+  seen: { name: 'silent-vault', prefix: 'silent' },
+  tuning: { retriesMax: 0 },
+})
+silentVault.trouble.onCall = () => {
+  throw new StoreError('unavailable', 'ECONNREFUSED')
+}
 const service = await startService(
   t,
   { storeCheckEveryMs: 3_600_000 },
-  { stores: [teamVault.store, brokenVault.store] },
+  { stores: [teamVault.store, brokenVault.store, silentVault.store] },
 )
 
 /** As Prometheus asks: the answer is no JSON. */
@@ -126,6 +133,8 @@ t.test(
       )
     t.equal(found.get('strongroom_store_reachable{store="team-vault"}'), 1)
     t.equal(found.get('strongroom_store_reachable{store="broken-vault"}'), 0)
+    t.equal(found.get('strongroom_store_reachable{store="silent-vault"}'), 0, 'which is known from the start')
+    t.strictSame(silentVault.calls, ['check'])
     t.strictSame(breakerOf('team-vault'), [1, 0, 0])
     t.strictSame(breakerOf('broken-vault'), [0, 1, 0])
     t.notOk(found.has('strongroom_store_reachable{store="local"}'), 'the ledger itself is nobody else')
