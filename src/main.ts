@@ -41,7 +41,7 @@ const COMMANDS: Record<string, Entry> = {
 }
 
 const UNREACHABLE =
-  /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|(CERT|ERR_TLS|UNABLE_TO|DEPTH_ZERO|SELF_SIGNED)_\w+)$/
+  /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPROTO|(CERT|ERR_SSL|ERR_TLS|UNABLE_TO|DEPTH_ZERO|SELF_SIGNED)_\w+)$/
 
 /** Runs the command that the arguments name and sets the process's exit code. Prints every error itself. */
 export async function run(argv: string[]): Promise<void> {
@@ -125,9 +125,11 @@ async function explain(error: unknown, name: string | undefined): Promise<number
   return ExitCode.failed
 }
 
-/** Most have a code; that the server speaks no TLS has none. */
+/** What has a code is told by it; the driver gives this one none. */
 function whyUnavailable({ cause }: Error): string {
-  return cause instanceof Error && cause.message.includes('SSL') ? 'it speaks no TLS' : 'it does not answer'
+  const speaksNoTls =
+    cause instanceof Error && cause.message === 'The server does not support SSL connections'
+  return speaksNoTls ? 'it speaks no TLS' : 'it does not answer'
 }
 
 function entry<Ground>(

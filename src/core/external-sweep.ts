@@ -107,6 +107,8 @@ export class ExternalSweep {
       swept.failed += round.length - deleted.length
       // One that does not answer is left alone until the next sweep: each copy that is tried is put off for a grace.
       if (faults.every((fault) => fault === 'unavailable')) return
+      // Nor is there a turn to wait for where nothing is left.
+      if (roundMs > 0 && round.length < lanes) return
     }
   }
 

@@ -21,8 +21,11 @@ export interface ConnectionOptions {
 /** Something that is waited for until its deadline, or until it is cut off. */
 interface Wait {
   cut: () => void
-  watched: NodeJS.Timeout | undefined
+  timers: NodeJS.Timeout[]
 }
+
+/** How long the database may take to hear that a connection is closed. */
+const GOODBYE_MS = 2_000
 
 const IDLE_IN_TRANSACTION_MS = 15_000
 
@@ -62,9 +65,8 @@ export class Connections {
   /** Those that are just being opened too. */
   readonly #clients = new Set<pg.Client>()
   readonly #waits = new Set<Wait>()
-  /** What any use may take, in milliseconds, and who hears of it where one takes longer. */
-  #patience: { ms: number; onHanging: () => void } | undefined
-  #hasGivenUp = false
+  /** How long anything is waited for, in milliseconds. */
+  #patienceMs = Infinity
 
   constructor(options: ConnectionOptions) {
     const clients = this.#clients
@@ -120,25 +122,22 @@ export class Connections {
   }
 
   /**
-   * From now on a use that takes longer than `patienceMs` is told to `onHanging`: for a process that is to end, and has
-   * something under way that would wait for a hanging database much longer.
+   * From now on no use takes longer than this, whatever its deadline: for a process that is to end though the database
+   * hangs.
+   *
+   * @param underWayMs For what is under way.
+   * @param nextMs For what begins from now on.
    */
-  hurry(patienceMs: number, onHanging: () => void): void {
-    this.#patience = { ms: patienceMs, onHanging }
-    for (const wait of this.#waits) this.#watch(wait)
-  }
-
-  /** Waits for nothing any more, as if every deadline had passed. */
-  giveUp(): void {
-    this.#hasGivenUp = true
-    for (const { cut } of this.#waits) cut()
-    this.#clients.forEach(cutOff)
+  hurry(underWayMs: number, nextMs: number): void {
+    this.#patienceMs = nextMs
+    for (const { cut, timers } of this.#waits) timers.push(setTimeout(cut, underWayMs))
   }
 
   async close(): Promise<void> {
+    // What is being opened, for somebody who has gone by now, and what was closed politely may wait for the database as
+    // long as it hangs, and keep the process.
+    setTimeout(() => this.#clients.forEach(cutOff), GOODBYE_MS).unref()
     await this.#pool.end()
-    // Connections that were closed politely keep the process until the database has heard of it.
-    if (this.#patience) setTimeout(() => this.giveUp(), this.#patience.ms).unref()
   }
 
   /** What `work` answers, or `unavailable` at the deadline, after `onLate`. */
@@ -148,25 +147,18 @@ export class Connections {
       onLate()
       late.reject(deadlinePassed())
     }
-    const timer = setTimeout(cut, Math.max(0, deadlineAt - performance.now()))
-    const wait: Wait = { cut, watched: undefined }
+    const leftMs = Math.min(this.#patienceMs, Math.max(0, deadlineAt - performance.now()))
+    const wait = { cut, timers: [setTimeout(cut, leftMs)] }
     this.#waits.add(wait)
-    this.#watch(wait)
     try {
       return await Promise.race([work, late.promise])
     } finally {
-      clearTimeout(timer)
-      clearTimeout(wait.watched)
+      wait.timers.forEach(clearTimeout)
       this.#waits.delete(wait)
     }
   }
 
-  #watch(wait: Wait): void {
-    if (this.#patience) wait.watched = setTimeout(this.#patience.onHanging, this.#patience.ms)
-  }
-
   async #connect(deadlineAt: number): Promise<Client> {
-    if (this.#hasGivenUp) throw deadlinePassed()
     const connecting = this.#pool.connect()
     try {
       return await this.#before(deadlineAt, connecting, () => {

@@ -124,11 +124,14 @@ export async function launch(
   }
 }
 
+/** The server runs, and nobody who knows this data directory can use it. */
+export class PasswordRefused extends EmbeddedServerError {}
+
 /**
  * Waits until the server answers a query.
  *
  * @returns false when `lives` said no before it did.
- * @throws EmbeddedServerError when it refuses the password or the deadline has passed.
+ * @throws PasswordRefused; EmbeddedServerError when the deadline has passed.
  */
 export async function answers(url: string, lives: () => boolean, deadlineMs: number): Promise<boolean> {
   for (const deadline = Date.now() + deadlineMs; ; await sleep(20)) {
@@ -141,8 +144,7 @@ export async function answers(url: string, lives: () => boolean, deadlineMs: num
       return true
     } catch (cause) {
       const code = (cause as { code?: string }).code
-      if (code === '28P01')
-        throw new EmbeddedServerError('The embedded database refuses its password', { cause })
+      if (code === '28P01') throw new PasswordRefused('The embedded database refuses its password', { cause })
       if (!lives()) return false
       if (Date.now() > deadline)
         throw new EmbeddedServerError('The embedded database does not answer', { cause })

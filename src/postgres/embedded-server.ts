@@ -4,7 +4,15 @@ import { mkdir, rename, rm } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findBinaries } from './embedded-binaries.ts'
-import { answers, launch, logTail, makeCluster, serversUid, shutDown } from './embedded-cluster.ts'
+import {
+  answers,
+  launch,
+  logTail,
+  makeCluster,
+  PasswordRefused,
+  serversUid,
+  shutDown,
+} from './embedded-cluster.ts'
 import {
   exclusively,
   homeOf,
@@ -198,8 +206,8 @@ async function run(home: EmbeddedHome, place: EmbeddedPlace, log: (line: string)
     try {
       if (await answers(superuserUrl(), lives, READY_DEADLINE_MS)) return false
     } catch (error) {
-      // It outlives this process, and nobody else knows of it.
-      await shutDown(home)
+      // It outlives this process. One that does not answer yet may be recovering: that goes on, and the next start finds it.
+      if (error instanceof PasswordRefused) await shutDown(home)
       throw error
     }
     // A postmaster that was killed leaves processes that need a moment to notice.

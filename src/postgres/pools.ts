@@ -15,7 +15,7 @@ export interface PoolOptions {
   onError: (error: unknown) => void
 }
 
-/** Where this process is to end, whatever takes the database so much longer than a request's deadline hangs. */
+/** What is under way has so much more than a request's time: most of it has no deadline of a request. */
 const HANGING_MS = 2_000
 
 /** All connections of one process, by what they are for: none waits for another. Opens none yet. */
@@ -33,10 +33,9 @@ export function openPools({ databaseUrl, onError, newId, ...options }: PoolOptio
   const all = Object.values(pools)
   return {
     ...pools,
-    /** Said before all is ended: where the database then takes longer for anything than it may, nobody waits for it any more. */
+    /** Said before all is ended: nothing is waited for any more for as long as a database may hang. */
     hurry(): void {
-      const giveUp = (): void => all.forEach((each) => each.giveUp())
-      for (const each of all) each.hurry(requestMs + HANGING_MS, giveUp)
+      for (const each of all) each.hurry(requestMs + HANGING_MS, requestMs)
     },
     close: () => Promise.all(all.map((each) => each.close())),
   }

@@ -14,21 +14,21 @@ import { knownMigrations, loginRefusal, MIGRATIONS_DIRECTORY, upgradeFaults } fr
  * Safe when several start at once: whoever comes second waits for the advisory lock.
  *
  * @param serviceUrl Names the service's role, which is made where it is missing.
- * @param connectMs How long the database may take to let the owner in.
+ * @param connectMsMax How long the database may take to let the owner in.
  * @returns The migrations that were applied.
  */
 export async function upgradeDatabase(
   ownerUrl: Secret,
   serviceUrl: Secret,
-  connectMs = CONNECT_MS_MAX,
+  connectMsMax = CONNECT_MS_MAX,
 ): Promise<string[]> {
   const client = new pg.Client({
     connectionString: ownerUrl.reveal(),
     application_name: 'strongroom db-upgrade',
-    connectionTimeoutMillis: connectMs,
+    connectionTimeoutMillis: connectMsMax,
   })
   try {
-    await client.connect()
+    await client.connect().catch(unreached)
     // Held for the whole upgrade, partitions and rights included, longer than the library's own lock.
     await client.query('select pg_advisory_lock($1)', [UPGRADE_LOCK])
     const faults = await upgradeFaults(client)
@@ -55,10 +55,14 @@ export async function upgradeDatabase(
   }
 }
 
+/** @throws VaultError `unavailable`, but where the database itself has answered */
+function unreached(error: Error): never {
+  throw sqlState(error) === undefined ? new VaultError('unavailable', error.message, { cause: error }) : error
+}
+
 /** What keeps the owner's role from it is a fault of its URL; all else stays what it is. */
 function upgradeFault(error: unknown): unknown {
   const { message } = error as Error
-  if (message === CONNECT_TIMEOUT) return new VaultError('unavailable', message, { cause: error })
   // The library puts the database's own error into a text, with its stack.
   const denied = sqlState(error) === DENIED || /permission denied|must be owner/.test(message)
   const refusal =
@@ -69,8 +73,6 @@ function upgradeFault(error: unknown): unknown {
 const OWNER_URL = 'STRONGROOM_DATABASE_OWNER_URL'
 
 const CONNECT_MS_MAX = 10_000
-/** What the driver says when these have passed. */
-const CONNECT_TIMEOUT = 'timeout expired'
 /** The SQLSTATE `insufficient_privilege`. */
 const DENIED = '42501'
 

@@ -45,12 +45,8 @@ export class Writers {
     return heads
   }
 
-  hurry(patienceMs: number, onHanging: () => void): void {
-    this.#connections.hurry(patienceMs, onHanging)
-  }
-
-  giveUp(): void {
-    this.#connections.giveUp()
+  hurry(underWayMs: number, nextMs: number): void {
+    this.#connections.hurry(underWayMs, nextMs)
   }
 
   close(): Promise<void> {

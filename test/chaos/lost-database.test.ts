@@ -147,6 +147,6 @@ t.test('a service ends though its database hangs, and tells the heads', async (t
   const before = heads()
   t.strictSame(await service.end('SIGTERM'), { code: 0, signal: null })
   const tookMs = Math.round(performance.now() - askedAt)
-  t.ok(tookMs < DEADLINE_MS + 4_000, `${tookMs} ms`)
+  t.ok(tookMs < 2 * DEADLINE_MS + 8_000, `${tookMs} ms`)
   t.equal(heads(), before + 2, 'first and last')
 })

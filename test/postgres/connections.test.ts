@@ -1,8 +1,11 @@
+import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
 import t from 'tap'
 import type { Test } from 'tap'
 import { Secret } from '../../src/core/secret.ts'
 import { Connections } from '../../src/postgres/connections.ts'
 import { freshGround } from '../ground.ts'
+import { rest } from '../troubled-store.ts'
 
 const ground = await freshGround(t)
 
@@ -40,21 +43,42 @@ t.test('what the database URL asks for holds beside what the service asks for', 
   })
 })
 
-t.test('who is to end waits for a database that works, and not for one that hangs', async (t) => {
+t.test('who is to end waits for a database that works, and not for long where it hangs', async (t) => {
   const options = { databaseUrl: ground.databaseUrl, max: 2, statementTimeoutMs: 0, onError: () => {} }
   const connections = new Connections(options)
   const sleeps = (seconds: number) =>
     connections.run(performance.now() + 30_000, (client) => client.query('select pg_sleep($1)', [seconds]))
-  const told: number[] = []
-  const beganAt = performance.now()
-  connections.hurry(1000, () => {
-    told.push(performance.now() - beganAt)
-    connections.giveUp()
-  })
-  for (let step = 0; step < 3; step++) await sleeps(0.5)
-  t.strictSame(told, [], 'each step has its time')
-  await t.rejects(sleeps(20), { code: 'unavailable' })
-  t.equal(told.length, 1)
-  await t.rejects(sleeps(0), { code: 'unavailable' }, 'and nothing is begun any more')
+  const [underWay, hanging] = [sleeps(3), sleeps(30)]
+  hanging.catch(() => {})
+  await rest(500)
+  connections.hurry(5_000, 1_000)
+  await underWay
+  await t.rejects(sleeps(3), { code: 'unavailable' }, 'what begins later has less time')
+  await t.rejects(hanging, { code: 'unavailable' })
+  for (let step = 0; step < 4; step++) await sleeps(0.3)
   await connections.close()
+})
+
+t.test('connections to a server that never says a word are closed all the same', async (t) => {
+  const silent = createServer(() => {})
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => silent.close())
+  const { port } = silent.address() as AddressInfo
+  const databaseUrl = new Secret(`postgres://u:p@127.0.0.1:${port}/x`)
+  const connections = new Connections({ databaseUrl, max: 4, statementTimeoutMs: 0, onError: () => {} })
+  const asked = (deadlineMs: number) =>
+    connections
+      .run(performance.now() + deadlineMs, (client) => client.query('select 1'))
+      .then(
+        () => 'answered',
+        ({ code }) => code,
+      )
+  // More than there are connections: those who wait in line are gone before it moves.
+  const many = [...Array.from({ length: 12 }, () => asked(300)), asked(30_000)]
+  connections.hurry(1_000, 500)
+  t.strictSame([...new Set(await Promise.all(many))], ['unavailable'])
+  const beganAt = performance.now()
+  await connections.close()
+  const tookMs = Math.round(performance.now() - beganAt)
+  t.ok(tookMs < 5_000, `${tookMs} ms`)
 })

@@ -1,5 +1,6 @@
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
+import pg from 'pg'
 import t from 'tap'
 import { Secret } from '../../src/core/secret.ts'
 import { StartRefused } from '../../src/core/start-refused.ts'
@@ -72,6 +73,11 @@ t.test(
     t.match(unsuited.faults, [
       "STRONGROOM_DATABASE_OWNER_URL: the database's encoding is SQL_ASCII, not UTF8",
     ])
+    const client = new pg.Client({ connectionString: elsewhere.reveal() })
+    await client.connect()
+    t.teardown(() => client.end())
+    const { rows } = await client.query("select from pg_tables where schemaname = 'public'")
+    t.strictSame(rows, [])
 
     await ground.sql("insert into strongroom_migrations (name, run_on) values ('0999_future', now())")
     const newer = await upgradeDatabase(ground.ownerUrl, ground.databaseUrl).catch((error) => error)
