@@ -4,8 +4,9 @@ import { realpathSync, rmSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { shutDown } from '../src/postgres/embedded-cluster.ts'
+import { serversUid, shutDown } from '../src/postgres/embedded-cluster.ts'
 import { homeOf } from '../src/postgres/embedded-place.ts'
+import { findPostmaster } from '../src/postgres/embedded-process.ts'
 import { removeEmbeddedServer } from '../src/postgres/embedded-server.ts'
 import { EmbeddedServerError } from '../src/postgres/process-lock.ts'
 
@@ -44,13 +45,22 @@ export async function removeLeftovers(): Promise<string[]> {
   for (const parent of parents) {
     try {
       for (const directory of dataDirectoriesIn(parent)) await removeEmbeddedServer(directory)
-      rmSync(parent, { recursive: true, force: true })
     } catch (error) {
       if (!(error instanceof EmbeddedServerError)) throw error
-      used.push(parent)
+      // Some tests leave a database.json that is none, and no server.
+      if (dataDirectoriesIn(parent).some(hasServer)) {
+        used.push(parent)
+        continue
+      }
     }
+    rmSync(parent, { recursive: true, force: true })
   }
   return used
+}
+
+function hasServer(dataDirectory: string): boolean {
+  const home = homeOf(dataDirectory)
+  return findPostmaster(home.cluster, serversUid(home)) !== undefined
 }
 
 function dataDirectoriesIn(parent: string): string[] {
