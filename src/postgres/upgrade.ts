@@ -28,7 +28,7 @@ export async function upgradeDatabase(
     connectionTimeoutMillis: connectMsMax,
   })
   try {
-    await client.connect().catch(unreached)
+    await client.connect()
     // Held for the whole upgrade, partitions and rights included, longer than the library's own lock.
     await client.query('select pg_advisory_lock($1)', [UPGRADE_LOCK])
     const faults = await upgradeFaults(client)
@@ -55,14 +55,10 @@ export async function upgradeDatabase(
   }
 }
 
-/** @throws VaultError `unavailable`, but where the database itself has answered */
-function unreached(error: Error): never {
-  throw sqlState(error) === undefined ? new VaultError('unavailable', error.message, { cause: error }) : error
-}
-
 /** What keeps the owner's role from it is a fault of its URL; all else stays what it is. */
 function upgradeFault(error: unknown): unknown {
   const { message } = error as Error
+  if (UNREACHED.includes(message)) return new VaultError('unavailable', message, { cause: error })
   // The library puts the database's own error into a text, with its stack.
   const denied = sqlState(error) === DENIED || /permission denied|must be owner/.test(message)
   const refusal =
@@ -73,6 +69,8 @@ function upgradeFault(error: unknown): unknown {
 const OWNER_URL = 'STRONGROOM_DATABASE_OWNER_URL'
 
 const CONNECT_MS_MAX = 10_000
+/** What the driver says, without a code, when these have passed, and where the database speaks no TLS. */
+const UNREACHED = ['timeout expired', 'The server does not support SSL connections']
 /** The SQLSTATE `insufficient_privilege`. */
 const DENIED = '42501'
 
