@@ -183,6 +183,13 @@ function withSettings(databaseUrl: string, settings: readonly string[]): string 
   return `${place}?${parameters}`
 }
 
+/** Closes a connection, open or not; a database that hangs holds nobody up. */
+export async function closeClient(client: pg.Client): Promise<void> {
+  const timer = setTimeout(cutOff, GOODBYE_MS, client)
+  await client.end()
+  clearTimeout(timer)
+}
+
 // Closing politely would wait for the answer that nobody may open any more.
 function cutOff(client: Client | pg.Client): void {
   const { connection } = client as unknown as { connection: { stream: { destroy(): void } } }
@@ -213,14 +220,18 @@ const UNAVAILABLE = /^(08|53|57|25006|40)/
 
 function isConnectionFault(error: unknown): boolean {
   if (!(error instanceof Error) || error instanceof VaultError) return false
-  if (error instanceof pg.DatabaseError) return !answeredByServer(error)
   const { code } = error as NodeJS.ErrnoException
-  return code !== undefined
-    ? /^E[A-Z]+$/.test(code)
-    : /^(Connection terminated|timeout e|Client (has encountered|was closed)|Query read timeout|Cannot use a pool)/.test(
-        error.message,
-      )
+  return isCutOff(error) || (code !== undefined && /^E[A-Z]+$/.test(code))
 }
+
+/** Whether the driver, or the server with its last words, says that there is no connection; system errors say it by code. */
+export function isCutOff(error: unknown): boolean {
+  if (error instanceof pg.DatabaseError) return !answeredByServer(error)
+  return error instanceof Error && !('code' in error) && CUT_OFF.test(error.message)
+}
+
+const CUT_OFF =
+  /^(Connection terminated|timeout e|The server does not support SSL|Client (has encountered|was closed)|Query read timeout|Cannot use a pool)/
 
 function unavailable(cause: unknown): VaultError {
   return new VaultError('unavailable', 'The database cannot be reached', { retryAfterSeconds: 1, cause })

@@ -4,7 +4,7 @@ import pg from 'pg'
 import { VaultError } from '../core/errors.ts'
 import type { Secret } from '../core/secret.ts'
 import { StartRefused } from '../core/start-refused.ts'
-import { sqlState } from './connections.ts'
+import { closeClient, isCutOff, sqlState } from './connections.ts'
 import { makePartitions } from './partitions.ts'
 import { knownMigrations, loginRefusal, MIGRATIONS_DIRECTORY, upgradeFaults } from './start-checks.ts'
 
@@ -27,6 +27,8 @@ export async function upgradeDatabase(
     application_name: 'strongroom db-upgrade',
     connectionTimeoutMillis: connectMsMax,
   })
+  // Whoever waits for an answer hears it too; without a listener the same error would end the process.
+  client.on('error', () => {})
   try {
     await client.connect()
     // Held for the whole upgrade, partitions and rights included, longer than the library's own lock.
@@ -51,26 +53,24 @@ export async function upgradeDatabase(
   } catch (error) {
     throw upgradeFault(error)
   } finally {
-    await client.end()
+    await closeClient(client)
   }
 }
 
 /** What keeps the owner's role from it is a fault of its URL; all else stays what it is. */
 function upgradeFault(error: unknown): unknown {
   const { message } = error as Error
-  if (UNREACHED.includes(message)) return new VaultError('unavailable', message, { cause: error })
   // The library puts the database's own error into a text, with its stack.
   const denied = sqlState(error) === DENIED || /permission denied|must be owner/.test(message)
   const refusal =
     loginRefusal(error) ?? (denied ? 'the role may not do this: it must own the schema' : undefined)
-  return refusal === undefined ? error : new StartRefused([`${OWNER_URL}: ${refusal}`])
+  if (refusal !== undefined) return new StartRefused([`${OWNER_URL}: ${refusal}`])
+  return isCutOff(error) ? new VaultError('unavailable', message, { cause: error }) : error
 }
 
 const OWNER_URL = 'STRONGROOM_DATABASE_OWNER_URL'
 
 const CONNECT_MS_MAX = 10_000
-/** What the driver says, without a code, when these have passed, and where the database speaks no TLS. */
-const UNREACHED = ['timeout expired', 'The server does not support SSL connections']
 /** The SQLSTATE `insufficient_privilege`. */
 const DENIED = '42501'
 

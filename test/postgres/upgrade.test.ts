@@ -1,4 +1,4 @@
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { createServer } from 'node:net'
 import pg from 'pg'
 import t from 'tap'
@@ -7,7 +7,8 @@ import { StartRefused } from '../../src/core/start-refused.ts'
 import { knownMigrations } from '../../src/postgres/start-checks.ts'
 import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
 import { freshGround } from '../ground.ts'
-import { eventsIn, openVault, someName } from '../vault.ts'
+import { openProxy } from '../proxy.ts'
+import { anotherSession, eventsIn, eventually, openVault, someName } from '../vault.ts'
 import { verifyStreams } from '../../src/core/audit-verify.ts'
 
 const DAY_MS = 24 * 3600_000
@@ -51,15 +52,37 @@ t.test(
       t.equal(refused.faults.length, 1)
       t.notMatch(refused.faults[0], /\n|node_modules/)
     }
-    const silent = createServer(() => {})
-    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
-    t.teardown(() => silent.close())
-    const { port } = silent.address() as AddressInfo
-    await t.rejects(upgradeDatabase(new Secret(`postgres://u:p@127.0.0.1:${port}/x`), service, 300), {
-      code: 'unavailable',
-    })
   },
 )
+
+t.test('who finds no database to speak with hears that it is out of reach', async (t) => {
+  const { ownerUrl, databaseUrl } = ground
+  for (const [name, word] of Object.entries({ silent: '', 'without TLS': 'N' })) {
+    const sockets: Socket[] = []
+    const server = createServer((socket) => {
+      sockets.push(socket.on('error', () => {}))
+      socket.write(word)
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    })
+    const { port } = server.address() as AddressInfo
+    const url = `postgres://u:p@127.0.0.1:${port}/x${word && '?sslmode=verify-full'}`
+    await t.rejects(upgradeDatabase(new Secret(url), databaseUrl, 300), { code: 'unavailable' }, name)
+  }
+
+  const proxy = await openProxy(t, ownerUrl)
+  const session = await anotherSession(t, ground)
+  await session.query('select pg_advisory_lock(7400740174)')
+  const late = upgradeDatabase(proxy.url, databaseUrl)
+  const waits = () =>
+    ground.sql(`select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`)
+  t.ok(await eventually(async () => (await waits()).length > 0), 'it waits for the other one')
+  proxy.cutAll()
+  await t.rejects(late, { code: 'unavailable' }, 'cut off')
+})
 
 t.test(
   'a database that no service of this version would take is refused before anything is changed',
