@@ -5,25 +5,31 @@ import { NIL_UUID } from '../core/names.ts'
 import type { Client } from './connections.ts'
 import { copyOf, OUTSIDE } from './copies-sql.ts'
 import { settleHome } from './ledger-home-sql.ts'
-import { ON_ROUTE } from './relocations-sql.ts'
+import { AT_ITS_STORE, ON_ROUTE } from './relocations-sql.ts'
 
 const JOINED = `copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
   left join store_migration_members m on m.credential_id = c.id`
 
+// With `having`, so that it is looked up for each copy, by the index of the version: of another `not exists` the planner makes
+// a join, and where statistics are missing or old that goes, for each copy, through all that the run ever wrote.
+const none = (what: string, of: string, condition: string): string =>
+  `not exists (select from ${what} where t.credential_id = ${of}.credential_id and t.version = ${of}.version
+    having bool_or(${condition}))`
+
 // Moving over: what lies where the route begins. Moving back the long way: what its credentials have got at the target
 // since, for which there is no source to point back at.
-const NOT_STAYING = `not exists (select from store_migration_stays s where s.migration_id = $3
-    and s.credential_id = k.credential_id and s.version = k.version)`
+const NOT_STAYING = none('(select * from store_migration_stays where migration_id = $3) t', 'k', 'true')
 const TO_MOVE = {
-  over: `${ON_ROUTE} and k.locator is null and coalesce(m.migration_id = $3, true) and ${NOT_STAYING}`,
-  back: `${ON_ROUTE} and k.locator is null and m.migration_id = $3 and ${NOT_STAYING}
-    and not exists (select from copies s where s.credential_id = k.credential_id and s.version = k.version
-      and s.state = 'source' and s.migration_id = $3)`,
+  over: `k.locator is null and coalesce(m.migration_id = $3, true) and ${NOT_STAYING}`,
+  back: `k.locator is null and m.migration_id = $3 and ${NOT_STAYING}
+    and ${none('copies t', 'k', "t.state = 'source' and t.migration_id = $3")}`,
 }
 
-// Of a pending copy `p`: it is the claim of somebody who may still be at work.
-const CLAIMED = (migrationId: string, seconds: string): string =>
-  `p.state = 'pending' and p.migration_id = ${migrationId} and p.named_at > now() - make_interval(secs => ${seconds})`
+/** No pending copy is the claim of somebody who may still be at work. */
+const notClaimed = (of: string, migrationId: string, seconds: string): string => {
+  const young = `t.named_at > now() - make_interval(secs => ${seconds})`
+  return none('copies t', of, `t.state = 'pending' and t.migration_id = ${migrationId} and ${young}`)
+}
 
 const routeValues = (relocation: Relocation): unknown[] => [
   routeOf(relocation).from,
@@ -44,13 +50,15 @@ export async function claimCopies(
   const heading = relocation.heading === 'back' ? 'back' : 'over'
   const { rows } = await client.query({
     name: `claim copies ${heading}`,
-    text: `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
-        ${OUTSIDE} as outside, w.name as workspace, c.name as credential
-      from ${JOINED}
-      where ${TO_MOVE[heading]} and k.id > $6 and not exists (
-        select from copies p where p.credential_id = k.credential_id and p.version = k.version
-          and ${CLAIMED('$3', '$4')})
-      order by k.id limit $5 for update of k skip locked for key share of c skip locked`,
+    // Each state by itself: so the index has them in this order, and nobody sorts all that is left to find the next few.
+    text: `select found.* from unnest(array['current', 'kept']) as readable (state) cross join lateral (
+        select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
+          ${OUTSIDE} as outside, w.name as workspace, c.name as credential
+        from ${JOINED}
+        where ${AT_ITS_STORE} and k.state = readable.state and ${TO_MOVE[heading]} and k.id > $6
+          and ${notClaimed('k', '$3', '$4')}
+        order by k.id limit $5 for update of k skip locked for key share of c skip locked
+      ) as found order by found.id limit $5`,
     values: [...routeValues(relocation), claimSeconds, limit, after],
   })
   if (rows.length === 0) return []
@@ -64,8 +72,7 @@ export async function claimCopies(
     `insert into copies (id, credential_id, version, store, ref, state, migration_id)
      select n.id, n.credential_id, n.version, $5, n.ref, 'pending', $6
      from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[]) as n (id, credential_id, version, ref)
-     where not exists (select from copies p where p.credential_id = n.credential_id and p.version = n.version
-       and ${CLAIMED('$6', '$7')})
+     where ${notClaimed('n', '$6', '$7')}
      returning id`,
     [
       claims.map(({ pending }) => pending.id),
@@ -265,7 +272,7 @@ export async function anyToMove(client: Client, relocation: Relocation): Promise
     if (sources.rowCount || heading === 'closing') return sources.rowCount! > 0
   }
   const { rowCount } = await client.query(
-    `select from ${JOINED} where ${TO_MOVE[heading]} limit 1`,
+    `select from ${JOINED} where ${ON_ROUTE} and ${TO_MOVE[heading]} limit 1`,
     routeValues(relocation),
   )
   return rowCount! > 0

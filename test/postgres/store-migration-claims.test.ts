@@ -83,6 +83,50 @@ t.test('what somebody claims while another looks is claimed by one of them', asy
   t.equal(await house.count('pending'), 2)
 })
 
+t.test('the next few copies are found at once in tables that nobody has counted yet', async (t) => {
+  const house = await movingHouse(t)
+  const COPIES = 2_000
+  await house.fill('team-vault', 'first')
+  const run = await house.start('team-vault', 'local')
+  const tables = ['copies', 'credentials', 'store_migration_members', 'store_migration_stays']
+  for (const table of tables) await house.ground.sql(`alter table ${table} set (autovacuum_enabled = off)`)
+  await house.ground.sql(
+    `insert into credentials (id, workspace_id, name, connector, store, version, created_by)
+     select gen_random_uuid(), workspace_id, 'db-' || n, connector, store, version, created_by
+     from credentials, generate_series(1, ${COPIES}) n`,
+  )
+  // Each has been moved and moved back before, by this run.
+  await house.ground.sql(
+    `insert into copies (id, credential_id, version, store, ref, state, migration_id)
+     select gen_random_uuid(), c.id, 1, c.store, 'ref-' || c.id || s, s, case s when 'dropped' then $1::uuid end
+     from credentials c, unnest(array['current', 'dropped']) as s where c.name like 'db-%'`,
+    [run.id],
+  )
+  const [client, release] = await clientOf(t, house)
+  for (const heading of ['over', 'back'] as const) {
+    if (heading === 'back') {
+      await house.ground.sql('insert into store_migration_members select id, $1 from credentials', [run.id])
+      await house.ground.sql("update copies set store = 'local', ref = null where state = 'current'")
+    }
+    let plan: PlanNode | undefined
+    const explaining = new Proxy(client, {
+      get: (target, name) =>
+        name !== 'query'
+          ? Reflect.get(target, name)
+          : async ({ text, values }: { text: string; values: unknown[] }) => {
+              const { rows } = await target.query(`explain (analyze, format json) ${text}`, values)
+              plan = rows[0]['QUERY PLAN'][0].Plan
+              return { rows: [] }
+            },
+    })
+    const claiming = { claimSeconds: 60, limit: 20, name: () => ({ id: v7() }) }
+    await claimCopies(explaining, { ...run, heading }, claiming)
+    const visited = rowsVisited(plan!)
+    t.ok(visited >= 20 && visited < COPIES / 2, `${heading}: ${visited} rows`)
+  }
+  release()
+})
+
 t.test('who lets go of what he claimed waits for nobody who holds a copy of it', async (t) => {
   const house = await movingHouse(t)
   await house.fill('local', ...NAMES.slice(0, 2))
@@ -143,6 +187,21 @@ t.test(
     t.match(await house.read(run), { state: 'done', moved: 1 })
   },
 )
+
+interface PlanNode {
+  'Actual Rows': number
+  'Actual Loops': number
+  'Rows Removed by Filter'?: number
+  'Rows Removed by Join Filter'?: number
+  Plans?: PlanNode[]
+}
+
+/** How many rows the nodes of a plan have looked at, all together. */
+function rowsVisited(node: PlanNode): number {
+  const removed = (node['Rows Removed by Filter'] ?? 0) + (node['Rows Removed by Join Filter'] ?? 0)
+  const below = (node.Plans ?? []).reduce((sum, one) => sum + rowsVisited(one), 0)
+  return below + (node['Actual Rows'] + removed) * node['Actual Loops']
+}
 
 /** A connection of its own, and what gives it back. */
 async function clientOf(t: Test, { vault }: House): Promise<[Client, () => void]> {
