@@ -19,28 +19,28 @@ t.test('equal reads in flight are one call, and all get the answer', async (t) =
   const troubled = await troubledStore(t, { cacheSeconds: 0, alter: linksAnything })
   const ref = plant(troubled)
   troubled.trouble.onCall = () => rest(5)
-  const reads = Array.from({ length: 200 }, (_, n) => troubled.store.get(ref, within(500, `w${n}`)))
+  const reads = Array.from({ length: 200 }, (_, n) => troubled.store.get(ref, within(5_000, `w${n}`)))
   const locator = Locator.parse(ref)!
-  const links = Array.from({ length: 200 }, (_, n) => troubled.store.read(locator, within(500, `w${n}`)))
+  const links = Array.from({ length: 200 }, (_, n) => troubled.store.read(locator, within(5_000, `w${n}`)))
   for (const { value, cached } of await Promise.all([...reads, ...links])) {
     if (value.reveal() !== '"kept"' || cached) t.fail('another answer')
   }
   t.strictSame(troubled.calls, [`get ${ref}`, `read ${ref}`])
-  await troubled.store.get(ref, within(500))
+  await troubled.store.get(ref, within(5_000))
   t.equal(troubled.calls.length, 3, 'what comes afterwards asks again')
 })
 
 t.test('each who joined a read keeps his own deadline', async (t) => {
   const troubled = await troubledStore(t)
   const ref = plant(troubled)
-  troubled.trouble.onCall = () => rest(300)
-  const beganAt = performance.now()
+  const { wait, open } = barrier()
+  troubled.trouble.onCall = wait
   const first = outcome(troubled.store.get(ref, within(20)))
-  const patient = troubled.store.get(ref, within(900))
+  const patient = troubled.store.get(ref, within(5_000))
   const hasty = outcome(troubled.store.get(ref, within(10)))
   t.equal(await hasty, 'unavailable')
   t.equal(await first, 'unavailable')
-  t.ok(performance.now() - beganAt < 250, 'before the answer')
+  open()
   t.equal((await patient).value.reveal(), '"kept"', 'who began it may have gone')
   t.equal(troubled.calls.length, 1)
 })
@@ -53,7 +53,7 @@ t.test('a read that has failed is tried again for whoever joined with more time'
     if (troubled.calls.length === 1) throw new StoreError('throttled', 'TooManyRequests')
   }
   const hasty = outcome(troubled.store.get(ref, within(10)))
-  const patient = troubled.store.get(ref, within(900))
+  const patient = troubled.store.get(ref, within(5_000))
   t.equal(await hasty, 'unavailable')
   t.equal((await patient).value.reveal(), '"kept"')
 })
@@ -66,13 +66,13 @@ t.test('a read that fails fails all who joined it, and is not remembered', async
     await wait()
     throw new StoreError('denied', 'AccessDenied')
   }
-  const reads = Array.from({ length: 10 }, () => outcome(troubled.store.get(ref, within(500))))
+  const reads = Array.from({ length: 10 }, () => outcome(troubled.store.get(ref, within(5_000))))
   await rest(5)
   open()
   t.strictSame(await Promise.all(reads), Array(10).fill('denied'))
   t.equal(troubled.calls.length, 1)
   troubled.trouble.onCall = undefined
-  t.equal((await troubled.store.get(ref, within(500))).value.reveal(), '"kept"')
+  t.equal((await troubled.store.get(ref, within(5_000))).value.reveal(), '"kept"')
 })
 
 t.test('reading back joins nobody, and nobody joins it', async (t) => {
@@ -81,9 +81,9 @@ t.test('reading back joins nobody, and nobody joins it', async (t) => {
   const { wait, open } = barrier()
   troubled.trouble.onCall = wait
   const reads = [
-    troubled.store.getBack(ref, within(500)),
-    troubled.store.get(ref, within(500)).then(({ value }) => value),
-    troubled.store.getBack(ref, within(500)),
+    troubled.store.getBack(ref, within(5_000)),
+    troubled.store.get(ref, within(5_000)).then(({ value }) => value),
+    troubled.store.getBack(ref, within(5_000)),
   ]
   await rest(5)
   t.equal(troubled.calls.length, 3)
@@ -92,22 +92,22 @@ t.test('reading back joins nobody, and nobody joins it', async (t) => {
 })
 
 t.test('a read that hangs does not stay in the way of later ones', async (t) => {
-  const troubled = await troubledStore(t, { limits: { timeoutMs: 30 } })
+  const troubled = await troubledStore(t, { limits: { timeoutMs: 300 } })
   const ref = plant(troubled)
   troubled.trouble.onCall = forEver
-  t.equal(await outcome(troubled.store.get(ref, within(500))), 'unavailable')
+  t.equal(await outcome(troubled.store.get(ref, within(5_000))), 'unavailable')
   troubled.trouble.onCall = undefined
-  t.equal((await troubled.store.get(ref, within(500))).value.reveal(), '"kept"')
+  t.equal((await troubled.store.get(ref, within(5_000))).value.reveal(), '"kept"')
 })
 
 t.test('what is cached is answered without a timer, even while the store hangs', async (t) => {
   const troubled = await troubledStore(t)
   const ref = plant(troubled)
-  await troubled.store.get(ref, within(500))
+  await troubled.store.get(ref, within(5_000))
   troubled.trouble.onCall = forEver
   let timers = 0
   const hook = createHook({ init: (_, type) => void (timers += type === 'Timeout' ? 1 : 0) }).enable()
-  for (let n = 0; n < 100; n++) await troubled.store.get(ref, within(500))
+  for (let n = 0; n < 100; n++) await troubled.store.get(ref, within(5_000))
   t.equal(timers, 0)
   const hanging = outcome(troubled.store.getBack(ref, within(5)))
   t.ok(timers > 0, 'a call has one')
@@ -122,7 +122,7 @@ t.test('what is cached costs little more than opening its Fernet token', async (
   const { key } = FernetKey.generate()
   const token = key.seal(text, 0)
   const open = async (): Promise<unknown> => new Secret(key.open(token).toString('utf8'))
-  const get = (): Promise<unknown> => troubled.store.get(ref, within(500))
+  const get = (): Promise<unknown> => troubled.store.get(ref, within(5_000))
   const ratios: number[] = []
   for (let round = 0; round < 15; round++) {
     const [opening, getting] = [await msOf(open), await msOf(get)]
