@@ -39,7 +39,10 @@ async function server(): Promise<EmbeddedServer> {
   return started
 }
 
-/** Makes a database from the template that has the schema; it goes with the server, at the end. */
+/**
+ * Makes a database from the template that has the schema. It goes with the server, at the end: to drop one, PostgreSQL
+ * first writes out all the others, for minutes where the disk is slow.
+ */
 export async function freshGround(t: Test): Promise<TestGround> {
   const embedded = await server()
   return groundFrom(t, embedded, await (template ??= makeTemplate(embedded)), [FernetKey.generate().text])

@@ -33,7 +33,7 @@ export function temporaryDirectory(t: Test): string {
   mkdirSync(testDataDirectory(), { recursive: true, mode: 0o700 })
   appendFileSync(list(), `${parent}\n`)
   t.teardown(async () => {
-    for (const directory of dataDirectoriesIn(parent)) await shutDown(homeOf(directory))
+    for (const directory of dataDirectoriesIn(parent)) await shutDown(homeOf(directory), true)
   })
   return parent
 }

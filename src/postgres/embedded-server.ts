@@ -90,7 +90,7 @@ export async function removeEmbeddedServer(dataDirectory: string): Promise<void>
     if (other !== undefined) {
       throw new EmbeddedServerError(`The embedded database is in use by process ${other.pid}: end that first`)
     }
-    await shutDown(home)
+    await shutDown(home, true)
     if (place !== undefined) await removeSocketDirectory(home, place)
     // Many thousand files: what does this without a promise for each takes half as long.
     rmSync(home.directory, { recursive: true, force: true, maxRetries: 3 })

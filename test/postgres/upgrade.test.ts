@@ -90,7 +90,6 @@ t.test(
     const name = someName().replace('-', '_')
     const sql = "create database %s owner strongroom_owner template template0 encoding 'SQL_ASCII' locale 'C'"
     await ground.sql(sql.replace('%s', name))
-    t.teardown(() => ground.sql(`drop database ${name} with (force)`))
     const elsewhere = new Secret(ground.ownerUrl.reveal().replace(`/${ground.name}`, `/${name}`))
     const unsuited = await upgradeDatabase(elsewhere, ground.databaseUrl).catch((error) => error)
     t.match(unsuited.faults, [
@@ -112,7 +111,6 @@ t.test(
 t.test('several upgrades of an empty database at once make it one time', async (t) => {
   const name = someName().replace('-', '_')
   await ground.sql(`create database ${name} owner strongroom_owner`)
-  t.teardown(() => ground.sql(`drop database ${name} with (force)`))
   const urlOf = (url: Secret) => new Secret(url.reveal().replace(`/${ground.name}`, `/${name}`))
   const [owner, service] = [urlOf(ground.ownerUrl), urlOf(ground.databaseUrl)]
   const applied = await Promise.all([1, 2, 3].map(() => upgradeDatabase(owner, service)))
