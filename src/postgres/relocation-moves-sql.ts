@@ -5,30 +5,30 @@ import { NIL_UUID } from '../core/names.ts'
 import type { Client } from './connections.ts'
 import { copyOf, OUTSIDE } from './copies-sql.ts'
 import { settleHome } from './ledger-home-sql.ts'
-import { AT_ITS_STORE, ON_ROUTE } from './relocations-sql.ts'
+import { ON_ROUTE } from './relocations-sql.ts'
 
 const JOINED = `copies k join credentials c on c.id = k.credential_id join workspaces w on w.id = c.workspace_id
   left join store_migration_members m on m.credential_id = c.id`
 
 // With `having`, so that it is looked up for each copy, by the index of the version: of another `not exists` the planner makes
 // a join, and where statistics are missing or old that goes, for each copy, through all that the run ever wrote.
-const none = (what: string, of: string, condition: string): string =>
-  `not exists (select from ${what} where t.credential_id = ${of}.credential_id and t.version = ${of}.version
+const none = (table: string, of: string, condition: string): string =>
+  `not exists (select from ${table} t where t.credential_id = ${of}.credential_id and t.version = ${of}.version
     having bool_or(${condition}))`
 
 // Moving over: what lies where the route begins. Moving back the long way: what its credentials have got at the target
 // since, for which there is no source to point back at.
-const NOT_STAYING = none('(select * from store_migration_stays where migration_id = $3) t', 'k', 'true')
+const NOT_STAYING = none('(select * from store_migration_stays where migration_id = $3)', 'k', 'true')
 const TO_MOVE = {
   over: `k.locator is null and coalesce(m.migration_id = $3, true) and ${NOT_STAYING}`,
   back: `k.locator is null and m.migration_id = $3 and ${NOT_STAYING}
-    and ${none('copies t', 'k', "t.state = 'source' and t.migration_id = $3")}`,
+    and ${none('copies', 'k', "t.state = 'source' and t.migration_id = $3")}`,
 }
 
 /** No pending copy is the claim of somebody who may still be at work. */
 const notClaimed = (of: string, migrationId: string, seconds: string): string => {
   const young = `t.named_at > now() - make_interval(secs => ${seconds})`
-  return none('copies t', of, `t.state = 'pending' and t.migration_id = ${migrationId} and ${young}`)
+  return none('copies', of, `t.state = 'pending' and t.migration_id = ${migrationId} and ${young}`)
 }
 
 const routeValues = (relocation: Relocation): unknown[] => [
@@ -48,19 +48,24 @@ export async function claimCopies(
 ): Promise<Claim[]> {
   const { claimSeconds, limit, name, after = NIL_UUID } = claiming
   const heading = relocation.heading === 'back' ? 'back' : 'over'
-  const { rows } = await client.query({
-    name: `claim copies ${heading}`,
-    // Each state by itself: so the index has them in this order, and nobody sorts all that is left to find the next few.
-    text: `select found.* from unnest(array['current', 'kept']) as readable (state) cross join lateral (
-        select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
-          ${OUTSIDE} as outside, w.name as workspace, c.name as credential
-        from ${JOINED}
-        where ${AT_ITS_STORE} and k.state = readable.state and ${TO_MOVE[heading]} and k.id > $6
-          and ${notClaimed('k', '$3', '$4')}
-        order by k.id limit $5 for update of k skip locked for key share of c skip locked
-      ) as found order by found.id limit $5`,
-    values: [...routeValues(relocation), claimSeconds, limit, after],
-  })
+  const readable = (state: string): string =>
+    `(select id from copies where store = $1 and state = '${state}' and id > $6 order by id)`
+  // The index has each state in this order, so nobody needs to sort all that is left to find the next few: each is looked at
+  // by itself until they are found. And it is planned each time, for what a workspace holds differs by far.
+  await client.query('set local enable_sort = off')
+  const { rows } = await client.query(
+    `select found.* from (
+       select id from (${readable('current')} union all ${readable('kept')}) as each_state order by id
+     ) as next
+     cross join lateral (
+       select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
+         ${OUTSIDE} as outside, w.name as workspace, c.name as credential
+       from ${JOINED}
+       where k.id = next.id and ${ON_ROUTE} and ${TO_MOVE[heading]} and ${notClaimed('k', '$3', '$4')}
+       limit 1 for update of k skip locked for key share of c skip locked
+     ) as found order by next.id limit $5`,
+    [...routeValues(relocation), claimSeconds, limit, after],
+  )
   if (rows.length === 0) return []
   const claims = rows.map((row): Claim => {
     const { workspace, credential } = row

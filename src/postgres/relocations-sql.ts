@@ -41,10 +41,8 @@ const LINE = `(${2 * 36 + 4} + octet_length(w.name) + length(k.version::text))`
 const VALUE_BYTES = `${BLOCKS} - 8 - ${LINE}`
 const VALUE_BYTES_MIN = `${BLOCKS} - 16 - ${LINE}`
 
-/** Copies `k` of credentials `c` in workspaces `w` that lie where the route begins; `$1` and `$2` are its own. */
-export const AT_ITS_STORE = `k.store = $1 and ($2::text[] is null or w.name = any ($2))`
-/** Of them the readable ones. */
-export const ON_ROUTE = `${AT_ITS_STORE} and k.state in ('current', 'kept')`
+/** Readable copies `k` of credentials `c` in workspaces `w` that lie where the route begins; `$1` and `$2` are its own. */
+export const ON_ROUTE = `k.store = $1 and k.state in ('current', 'kept') and ($2::text[] is null or w.name = any ($2))`
 
 /** Counts what the route would move, and what would stay. What an unfinished one of the same route has begun, that one moves. */
 export async function planRelocation(
