@@ -125,11 +125,11 @@ async function explain(error: unknown, name: string | undefined): Promise<number
   return ExitCode.failed
 }
 
-/** What has a code is told by it; the driver gives this one none. */
+/** What has a code is told by it; the driver gives this one none, and the server says why in its last words. */
 function whyUnavailable({ cause }: Error): string {
-  const speaksNoTls =
-    cause instanceof Error && cause.message === 'The server does not support SSL connections'
-  return speaksNoTls ? 'it speaks no TLS' : 'it does not answer'
+  if (!(cause instanceof Error)) return 'it does not answer'
+  if (cause.message === 'The server does not support SSL connections') return 'it speaks no TLS'
+  return 'severity' in cause ? cause.message : 'it does not answer'
 }
 
 function entry<Ground>(

@@ -220,18 +220,34 @@ const UNAVAILABLE = /^(08|53|57|25006|40)/
 
 function isConnectionFault(error: unknown): boolean {
   if (!(error instanceof Error) || error instanceof VaultError) return false
+  if (error instanceof pg.DatabaseError) return !answeredByServer(error)
   const { code } = error as NodeJS.ErrnoException
   return isCutOff(error) || (code !== undefined && /^E[A-Z]+$/.test(code))
 }
 
-/** Whether the driver, or the server with its last words, says that there is no connection; system errors say it by code. */
+/**
+ * Whether the driver says that there is no connection, or the server with its last words, and not what is wrong with whom it
+ * speaks with. System errors say it by their code.
+ */
 export function isCutOff(error: unknown): boolean {
-  if (error instanceof pg.DatabaseError) return !answeredByServer(error)
-  return error instanceof Error && !('code' in error) && CUT_OFF.test(error.message)
+  if (error instanceof pg.DatabaseError) return !answeredByServer(error) && GONE.test(error.code ?? '')
+  return (
+    error instanceof Error && !('code' in error) && DRIVER_SAYS.some((text) => error.message.startsWith(text))
+  )
 }
 
-const CUT_OFF =
-  /^(Connection terminated|timeout e|The server does not support SSL|Client (has encountered|was closed)|Query read timeout|Cannot use a pool)/
+// Connection exceptions, insufficient resources, operator intervention.
+const GONE = /^(08|53|57)/
+const DRIVER_SAYS = [
+  'Connection terminated',
+  'timeout e',
+  'The server does not support SSL',
+  'There was an error establishing an SSL',
+  'Client has encountered',
+  'Client was closed',
+  'Query read timeout',
+  'Cannot use a pool',
+]
 
 function unavailable(cause: unknown): VaultError {
   return new VaultError('unavailable', 'The database cannot be reached', { retryAfterSeconds: 1, cause })

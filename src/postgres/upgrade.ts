@@ -27,8 +27,10 @@ export async function upgradeDatabase(
     application_name: 'strongroom db-upgrade',
     connectionTimeoutMillis: connectMsMax,
   })
-  // Whoever waits for an answer hears it too; without a listener the same error would end the process.
-  client.on('error', () => {})
+  // Whoever waits for an answer hears it too, but from the library with a stack in its text; without a listener the same error
+  // would end the process.
+  let broken: unknown
+  client.on('error', (error) => (broken = error))
   try {
     await client.connect()
     // Held for the whole upgrade, partitions and rights included, longer than the library's own lock.
@@ -51,7 +53,7 @@ export async function upgradeDatabase(
     if (names.length > 0 && names[0] !== knownMigrations()[0]) await client.query('analyze')
     return names
   } catch (error) {
-    throw upgradeFault(error)
+    throw upgradeFault(broken ?? error)
   } finally {
     await closeClient(client)
   }

@@ -147,6 +147,19 @@ t.test('a database whose TLS does not hold is told by what is wrong with it', as
   }
 })
 
+t.test('a database that has no room is out of reach, and its own words say why', async (t) => {
+  const full = await freshGround(t)
+  await full.sql(`alter database ${full.name} connection limit 0`)
+  await refuses(
+    t,
+    { STRONGROOM_DATABASE_URL: full.databaseUrl.reveal() },
+    69,
+    new RegExp(
+      `^strongroom: the database cannot be reached \\(too many connections for database "${full.name}"\\)`,
+    ),
+  )
+})
+
 t.test('a database that lets nobody in by this URL is a fault of the URL', async (t) => {
   const url = new URL(ground.databaseUrl.reveal())
   url.pathname = '/nothing-here'

@@ -57,7 +57,11 @@ t.test(
 
 t.test('who finds no database to speak with hears that it is out of reach', async (t) => {
   const { ownerUrl, databaseUrl } = ground
-  for (const [name, word] of Object.entries({ silent: '', 'without TLS': 'N' })) {
+  for (const [word, says] of [
+    ['', 'timeout expired'],
+    ['N', 'The server does not support SSL connections'],
+    ['HTTP/1.1', 'There was an error establishing an SSL connection'],
+  ] as const) {
     const sockets: Socket[] = []
     const server = createServer((socket) => {
       sockets.push(socket.on('error', () => {}))
@@ -70,7 +74,9 @@ t.test('who finds no database to speak with hears that it is out of reach', asyn
     })
     const { port } = server.address() as AddressInfo
     const url = `postgres://u:p@127.0.0.1:${port}/x${word && '?sslmode=verify-full'}`
-    await t.rejects(upgradeDatabase(new Secret(url), databaseUrl, 300), { code: 'unavailable' }, name)
+    const patienceMs = word ? 10_000 : 300
+    const unreached = { code: 'unavailable', cause: { message: says } }
+    await t.rejects(upgradeDatabase(new Secret(url), databaseUrl, patienceMs), unreached)
   }
 
   const proxy = await openProxy(t, ownerUrl)
@@ -82,6 +88,13 @@ t.test('who finds no database to speak with hears that it is out of reach', asyn
   t.ok(await eventually(async () => (await waits()).length > 0), 'it waits for the other one')
   proxy.cutAll()
   await t.rejects(late, { code: 'unavailable' }, 'cut off')
+
+  const full = await freshGround(t)
+  await full.sql(`alter database ${full.name} connection limit 0`)
+  await t.rejects(upgradeDatabase(full.ownerUrl, full.databaseUrl), { code: 'unavailable' }, 'full')
+  const misconfigured = new Secret(`${ownerUrl.reveal()}&options=-c%20foo_bar=1`)
+  const says = { code: '42704', message: 'unrecognized configuration parameter "foo_bar"' }
+  await t.rejects(upgradeDatabase(misconfigured, databaseUrl), says, 'what is no want of a database')
 })
 
 t.test(
