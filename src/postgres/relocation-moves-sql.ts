@@ -37,6 +37,26 @@ const routeValues = (relocation: Relocation): unknown[] => [
   relocation.id,
 ]
 
+const readable = (state: string): string =>
+  `(select id from copies where store = $1 and state = '${state}' and id > $6 order by id)`
+
+const COPY = `select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
+    ${OUTSIDE} as outside, w.name as workspace, c.name as credential
+  from ${JOINED} where ${ON_ROUTE} and ${notClaimed('k', '$3', '$4')}`
+const HELD = 'for update of k skip locked for key share of c skip locked'
+
+// The index has each state in this order, so nobody needs to sort all that is left to find the next few, if only sorting is
+// forbidden where the statistics make it look cheap: each copy is looked at by itself until they are found.
+const NEXT_OF_ALL = `select found.* from (
+    select id from (${readable('current')} union all ${readable('kept')}) as each_state order by id
+  ) as next
+  cross join lateral (${COPY} and k.id = next.id and ${TO_MOVE.over} limit 1 ${HELD}) as found
+  order by next.id limit $5`
+
+// Where few of all copies are in question that would go past all others: here the statistics must say where to begin.
+const nextOnRoute = (heading: 'over' | 'back'): string =>
+  `${COPY} and k.id > $6 and ${TO_MOVE[heading]} order by k.id limit $5 ${HELD}`
+
 /**
  * Takes the next copies that nobody else has taken lately, and names the copies that are to replace them. Their
  * credentials are held meanwhile: a purge that comes next sees what was named.
@@ -48,24 +68,10 @@ export async function claimCopies(
 ): Promise<Claim[]> {
   const { claimSeconds, limit, name, after = NIL_UUID } = claiming
   const heading = relocation.heading === 'back' ? 'back' : 'over'
-  const readable = (state: string): string =>
-    `(select id from copies where store = $1 and state = '${state}' and id > $6 order by id)`
-  // The index has each state in this order, so nobody needs to sort all that is left to find the next few: each is looked at
-  // by itself until they are found. And it is planned each time, for what a workspace holds differs by far.
-  await client.query('set local enable_sort = off')
-  const { rows } = await client.query(
-    `select found.* from (
-       select id from (${readable('current')} union all ${readable('kept')}) as each_state order by id
-     ) as next
-     cross join lateral (
-       select k.id, k.credential_id as "credentialId", k.version, k.store, k.key_id as "keyId", k.token as sealed,
-         ${OUTSIDE} as outside, w.name as workspace, c.name as credential
-       from ${JOINED}
-       where k.id = next.id and ${ON_ROUTE} and ${TO_MOVE[heading]} and ${notClaimed('k', '$3', '$4')}
-       limit 1 for update of k skip locked for key share of c skip locked
-     ) as found order by next.id limit $5`,
-    [...routeValues(relocation), claimSeconds, limit, after],
-  )
+  const { workspaces } = relocation
+  const text = heading === 'over' && !workspaces ? NEXT_OF_ALL : nextOnRoute(heading)
+  if (text === NEXT_OF_ALL) await client.query('set local enable_sort = off')
+  const { rows } = await client.query(text, [...routeValues(relocation), claimSeconds, limit, after])
   if (rows.length === 0) return []
   const claims = rows.map((row): Claim => {
     const { workspace, credential } = row
