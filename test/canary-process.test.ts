@@ -19,6 +19,7 @@ async function startProcess(dataDirectory: string) {
     STRONGROOM_LISTEN: '127.0.0.1:0',
     STRONGROOM_ADMIN_LISTEN: '127.0.0.1:0',
     STRONGROOM_LOG_LEVEL: 'trace',
+    STRONGROOM_DEADLINE_SECONDS: '15',
   }
   const child = spawn(process.execPath, [join(root, 'bin/strongroom.js'), 'serve'], { cwd: root, env })
   const ended = once(child, 'exit')

@@ -85,7 +85,7 @@ function guide(): string {
   return blocks.join('\n')
 }
 
-/** As `npm start` does, but on free ports. */
+/** As `npm start` does, but on free ports and with a deadline for a busy machine. */
 async function startService(dataDirectory: string) {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     scripts: { start: string }
@@ -97,6 +97,7 @@ async function startService(dataDirectory: string) {
     STRONGROOM_DATA_DIR: dataDirectory,
     STRONGROOM_LISTEN: '127.0.0.1:0',
     STRONGROOM_ADMIN_LISTEN: '127.0.0.1:0',
+    STRONGROOM_DEADLINE_SECONDS: '15',
   }
   const service = spawn(process.execPath, args, { cwd: root, env, stdio: ['ignore', 'ignore', 'pipe'] })
   const ended = once(service, 'exit')

@@ -7,6 +7,7 @@ import t from 'tap'
 import { createLogger } from '../src/log.ts'
 import { wire } from '../src/wire.ts'
 import { freshGround } from './ground.ts'
+import { eventually } from './vault.ts'
 
 const HAS_OPENSSL = (() => {
   try {
@@ -79,7 +80,7 @@ t.test(
     t.teardown(() => strongroom.close())
     for (const app of [strongroom.serviceApp, strongroom.adminApp]) {
       const url = await app.listen({ host: '127.0.0.1', port: 0 })
-      t.equal(await statusOf(url, { ca: ca.cert, ...client }), 200)
+      t.ok(await eventually(async () => (await statusOf(url, { ca: ca.cert, ...client })) === 200))
       t.type(await statusOf(url, { ca: ca.cert }), 'string', 'without a certificate the connection ends')
     }
     const answer = await strongroom.serviceApp.inject('/health/ready')

@@ -1,4 +1,5 @@
 import t from 'tap'
+import type { Answer } from '../service.ts'
 import { ALL, startService } from '../service.ts'
 
 const C = '/v1/workspaces/acme/credentials'
@@ -109,9 +110,15 @@ t.test('one caller gets so many credentials a second, and a batch of n counts n'
   const token = await limited.identity('caller', [ALL])
   const ask = limited.as(token)
   await ask('PUT', `${C}/a`, { connector: 'c', value: 1 })
-  await new Promise((resolve) => setTimeout(resolve, 1100))
-  t.equal((await ask('POST', BATCH, { credentials: ['a', 'b', 'c', 'd', 'e'] })).status, 200)
-  const { status, json, headers } = await ask('POST', `${C}/a/leases`)
+  const oneTooMany = async (): Promise<Answer> => {
+    await new Promise((resolve) => setTimeout(resolve, 1100))
+    const beganAt = performance.now()
+    t.equal((await ask('POST', BATCH, { credentials: ['a', 'b', 'c', 'd', 'e'] })).status, 200)
+    const answer = await ask('POST', `${C}/a/leases`)
+    // On a busy machine the second may be over by then.
+    return performance.now() - beganAt < 900 ? answer : oneTooMany()
+  }
+  const { status, json, headers } = await oneTooMany()
   t.match([status, json.code, headers['retry-after']], [429, 'rate_limited', '1'])
   const other = limited.as(await limited.identity('another', [ALL]))
   t.equal((await other('POST', `${C}/a/leases`)).status, 201, 'another caller is not slowed')

@@ -103,7 +103,7 @@ t.test('a first start that is killed at any moment is begun anew by the next', a
     const worker = await keep(service, dataDirectory, 'v1')
     t.equal(await leased(service, worker), 'v1', `round ${round}`)
     t.strictSame(await service.end('SIGTERM'), { code: 0, signal: null })
-    await until('no database is left', 5_000, () => databasesIn(dataDirectory).length === 0)
+    await until('no database is left', 30_000, () => databasesIn(dataDirectory).length === 0)
   }
 })
 

@@ -38,17 +38,16 @@ t.test('after a load the service holds no more files open than before', async (t
   const worker = await makeWorker(service.adminUrl, admin)
   const openFiles = () => readdirSync(`/proc/${service.pid}/fd`).length
 
-  const wave = async (): Promise<number> => {
+  const wave = async (): Promise<void> => {
     const load = new ClientLoad(t, service.serviceUrl, worker, { leasing: 24, writing: 8 })
     await until('there are leases', 10_000, () => load.told.leases.length > 200)
     await load.stop()
-    await sleep(100)
-    return openFiles()
   }
-  const before = await wave()
-  let after = 0
-  for (let waves = 0; waves < times(); waves++) after = await wave()
-  t.ok(after <= before + 2, `${before} before, ${after} after`)
-  t.ok(after < 80, 'and they are few')
+  await wave()
+  await sleep(100)
+  const before = openFiles()
+  for (let waves = 0; waves < times(); waves++) await wave()
+  await until(`no more than the ${before} before`, 10_000, () => openFiles() <= before + 2)
+  await until('they are few', 10_000, () => openFiles() < 80)
   t.strictSame(await service.end('SIGTERM'), { code: 0, signal: null })
 })

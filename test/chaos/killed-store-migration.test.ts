@@ -20,7 +20,8 @@ t.test('a store migration that two processes share survives the death of either,
   const server = await startVaultServer()
   t.teardown(() => server.close())
   const storesFile = join(temporaryDirectory(t), 'stores.json')
-  writeFileSync(storesFile, JSON.stringify({ stores: { 'team-vault': server.settings } }))
+  const limits = { timeout_seconds: 10 }
+  writeFileSync(storesFile, JSON.stringify({ stores: { 'team-vault': { ...server.settings, limits } } }))
   const env = onGround(ground, {
     ...server.env,
     STRONGROOM_STORES_FILE: storesFile,

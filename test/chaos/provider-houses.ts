@@ -43,7 +43,7 @@ const TIMEOUT_SECONDS = 20
 /** More than the copy grace that follows from it: ten times the longest call. */
 export const PAST_GRACE_SECONDS = 10 * TIMEOUT_SECONDS + 1
 // Where the stores do not all come to the point, those that did are held for so long.
-const GATHERING_MS = 2000
+const GATHERING_MS = 15_000
 
 /**
  * Starts the servers; they are closed after the test.
@@ -80,7 +80,7 @@ function hold(servers: ProviderServer[], { call, moment, readBack = false }: Hol
       if (called !== call || when !== moment || (readBack && puts === 0)) return
       held.add(server)
       if (held.size === servers.length) reached.resolve(undefined)
-      else setTimeout(reached.resolve, GATHERING_MS, undefined)
+      else setTimeout(reached.resolve, GATHERING_MS, undefined).unref()
       await released.promise
     }
   }

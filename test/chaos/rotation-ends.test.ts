@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { anotherSession } from '../vault.ts'
 import { call, makeWorker, must } from './client-load.ts'
 import type { ServiceProcess } from './service-process.ts'
 import { onGround, refusedStart, until } from './service-process.ts'
@@ -89,6 +90,9 @@ t.test('a rotation that was cancelled is gone on with, or gone back on', async (
   const { ground, admin, old, next, start, refused } = await twoKeyHouse(t, 3000)
   const service = await start(next, old)
   const worker = await makeWorker(service.adminUrl, admin)
+  const other = await anotherSession(t, ground)
+  await other.query('begin')
+  await other.query('select from copies order by id desc limit 1500 for update')
   const { id } = await rotate(service, admin, next)
   t.equal(
     (await call('POST', `${service.adminUrl}/v1/admin/rotations`, admin, {})).body.code,
@@ -99,6 +103,7 @@ t.test('a rotation that was cancelled is gone on with, or gone back on', async (
   t.match(await cancel(), { status: 200, body: { state: 'cancelled' } })
   t.match(await cancel(), { status: 200, body: { state: 'cancelled' } }, 'again the same')
   const moved = await countUnder(ground, next)
+  await other.query('rollback')
   await sleep(600)
   t.equal(await countUnder(ground, next), moved, 'no copy is moved after that')
   t.ok(moved < 3000, `${moved} were moved`)

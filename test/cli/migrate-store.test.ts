@@ -228,7 +228,7 @@ t.test(
     child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()))
     child.stdout.on('data', (chunk: Buffer) => {
       out += chunk.toString()
-      if (out.split('\n').length === 4) child.kill('SIGINT')
+      if (!child.killed && out.split('\n').length >= 4) child.kill('SIGINT')
     })
     t.equal(await new Promise((resolve) => child.on('close', resolve)), 1)
     const [, id] = /follow it with strongroom migrate-store --follow (\S+)\n/.exec(err) ?? []

@@ -222,7 +222,7 @@ t.test('^C leaves the rotation running and says how to follow it again', async (
   child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()))
   child.stdout.on('data', (chunk: Buffer) => {
     out += chunk.toString()
-    if (linesOf(out).length === 3) child.kill('SIGINT')
+    if (!child.killed && linesOf(out).length >= 3) child.kill('SIGINT')
   })
   const code = await new Promise((resolve) => child.on('close', resolve))
   t.equal(code, 1)

@@ -23,7 +23,7 @@ async function house(t: Test) {
   const directory = mkdtempSync(join(tmpdir(), 'strongroom-sweep-'))
   t.teardown(() => rmSync(directory, { recursive: true, force: true }))
   const storesFile = join(directory, 'stores.json')
-  const stores = { 'team-vault': { ...server.settings, limits: { timeout_seconds: 1 } } }
+  const stores = { 'team-vault': { ...server.settings, limits: { timeout_seconds: 6 } } }
   writeFileSync(storesFile, JSON.stringify({ stores }))
   const parsed = await parseStoresFile(Buffer.from(JSON.stringify({ stores })), STORE_KINDS, 10)
   if ('faults' in parsed) throw new Error(parsed.faults.join('; '))
@@ -38,6 +38,7 @@ async function house(t: Test) {
     STRONGROOM_DATABASE_URL: ground.databaseUrl.reveal(),
     STRONGROOM_KEYS: ground.keys.map((key) => key.reveal()).join(','),
     STRONGROOM_STORES_FILE: storesFile,
+    STRONGROOM_DEADLINE_SECONDS: '10',
   }
   return {
     ground,

@@ -1,6 +1,11 @@
+import { mock } from 'node:test'
 import t from 'tap'
 import { buildServiceApp } from '../../src/http/service-app.ts'
 import { ask, bad, caller, stubDeps } from './stub-deps.ts'
+
+// The second is in the test's hand.
+mock.timers.enable({ apis: ['Date', 'setTimeout'] })
+t.teardown(() => mock.timers.reset())
 
 t.test('one token gets so many credentials a second, and another is not slowed by it', async (t) => {
   const { deps } = stubDeps({}, { rateLimit: 5, authenticate: async () => caller })
@@ -26,7 +31,7 @@ t.test('a batch that is larger than the rate takes a whole second, and no less t
   t.equal(await batch(), 200)
   t.equal((await ask(app, { url: '/v1/whoami' })).status, 429, 'nothing is left of this second')
   t.equal(await batch(), 429)
-  await new Promise((resolve) => setTimeout(resolve, 1100))
+  mock.timers.tick(1100)
   t.equal((await ask(app, { url: '/v1/whoami' })).status, 200)
   t.equal(await batch(), 429, 'a second of which something was taken is not whole')
 })
