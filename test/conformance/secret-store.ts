@@ -18,11 +18,16 @@ export const FAULT_OF: Record<Trouble, StoreFault> = {
   'refuse-connections': 'unavailable',
 }
 
+/** Whether calls in this trouble end only with their time, which then should be short, and else long. */
+export const endsByTime = (trouble?: Trouble): boolean => trouble === 'hang' || trouble === 'drip'
+
 /** A store with its back end in the tester's hand. */
 export interface StoreUnderTest {
   store: SecretStore & LinkReader
   prefix: string
   timeoutMs: number
+  /** How long after its time a call may end; long, unless it should be seen soon that one does not. */
+  slackMs?: number
   valueBytesMax: number
   /** Puts the back end into trouble until `recover`. */
   suffer(trouble: Trouble): Promise<void>
@@ -38,8 +43,8 @@ export interface StoreTrial {
   name: string
   /** The troubles that its back end can be put into; each that it lacks is skipped by name. */
   troubles: readonly Trouble[]
-  /** Makes a store and its back end afresh. */
-  make(t: Test): Promise<StoreUnderTest>
+  /** Makes a store and its back end afresh, for the test of this trouble where it is for one. */
+  make(t: Test, trouble?: Trouble): Promise<StoreUnderTest>
 }
 
 /** The one suite that every store must pass. It is itself tested against broken stores in `broken-stores.test.ts`. */
@@ -102,10 +107,10 @@ export function conforms(t: Test, { name, troubles, make }: StoreTrial): void {
   for (const [trouble, fault] of Object.entries(FAULT_OF) as [Trouble, StoreFault][]) {
     const skip = troubles.includes(trouble) ? false : `this back end cannot ${trouble}`
     void t.test(`${name}: ${trouble} is ${fault}, in time, and tells nothing`, { skip }, async (t) => {
-      const under = await begin(t, make)
-      const { store } = under
+      const under = await begin(t, make, trouble)
+      const { store, timeoutMs, slackMs = SLACK_MS } = under
       const kept = mint(under)
-      await store.put(kept, MARKED)
+      await patiently(under, () => store.put(kept, MARKED))
       await under.plant('apps/acme/db', '{"user":"reader"}')
       await under.suffer(trouble)
       const calls: [string, () => Promise<unknown>][] = [
@@ -116,9 +121,13 @@ export function conforms(t: Test, { name, troubles, make }: StoreTrial): void {
         ['read', () => store.read(Locator.parse('apps/acme/db')!)],
       ]
       for (const [call, act] of calls)
-        await failsAs(t, fault, () => endsWithin(under.timeoutMs + SLACK_MS, act()), call)
+        await failsAs(t, fault, () => endsWithin(timeoutMs + slackMs, act()), call)
       await under.recover()
-      t.equal(await store.get(kept), MARKED, 'afterwards it works, and nothing was deleted')
+      t.equal(
+        await patiently(under, () => store.get(kept)),
+        MARKED,
+        'afterwards it works, and nothing was deleted',
+      )
     })
   }
 
@@ -161,7 +170,7 @@ const BASE64_MARKS = ['', ' ', '  '].map((before) =>
 )
 /** The mark as a provider may have written it, Base64 wherever it begins. */
 const MARKS = [MARK, Buffer.from(MARK).toString('hex'), ...BASE64_MARKS]
-const SLACK_MS = 500
+const SLACK_MS = 10_000
 
 /** Every kind of text, none longer than `bytes`. */
 export function texts(bytes: number): Record<string, string> {
@@ -212,8 +221,20 @@ async function endsWithin<T>(ms: number, call: Promise<T>): Promise<T> {
   }
 }
 
-async function begin(t: Test, make: StoreTrial['make']): Promise<StoreUnderTest> {
-  const under = await make(t)
+/** Tries again what took all its time: short as it is, a machine that does much else may use it up. */
+async function patiently<T>({ timeoutMs }: StoreUnderTest, act: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    const beganAt = performance.now()
+    try {
+      return await act()
+    } catch (error) {
+      if (tries === 5 || performance.now() - beganAt < timeoutMs / 2) throw error
+    }
+  }
+}
+
+async function begin(t: Test, make: StoreTrial['make'], trouble?: Trouble): Promise<StoreUnderTest> {
+  const under = await make(t, trouble)
   t.teardown(async () => {
     await under.recover()
     await under.store.close()

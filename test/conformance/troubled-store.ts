@@ -45,6 +45,7 @@ export async function openTroubled(
     store: change(troubled, () => trouble),
     prefix: 'strongroom',
     timeoutMs: TIMEOUT_MS,
+    slackMs: 500,
     valueBytesMax: memory.valueBytesMax,
     suffer: async (next) => void (trouble = next),
     recover: async () => void (trouble = undefined),

@@ -3,8 +3,8 @@ import { Ajv } from 'ajv'
 import t from 'tap'
 import { awsSecretsManager } from '../../providers/aws-secrets-manager.ts'
 import { Locator } from '../../src/core/locator.ts'
-import { conforms, failsAs, MARKED, mint } from '../conformance/secret-store.ts'
-import { PREFIX, startedStore, TIMEOUT_MS } from './aws-stores.ts'
+import { conforms, endsByTime, failsAs, MARKED, mint } from '../conformance/secret-store.ts'
+import { HASTY_MS, PATIENT_MS, PREFIX, startedStore } from './aws-stores.ts'
 
 const under = { prefix: PREFIX }
 const OWNER = { workspace: 'acme', credential: 'orders-db' }
@@ -12,12 +12,13 @@ const OWNER = { workspace: 'acme', credential: 'orders-db' }
 conforms(t, {
   name: 'aws-secrets-manager',
   troubles: ['deny', 'throttle', 'break', 'hang', 'drip', 'refuse-connections'],
-  async make(t) {
-    const { server, store } = await startedStore(t)
+  async make(t, trouble) {
+    const timeoutMs = endsByTime(trouble) ? HASTY_MS : PATIENT_MS
+    const { server, store } = await startedStore(t, {}, timeoutMs)
     return {
       store,
       prefix: PREFIX,
-      timeoutMs: TIMEOUT_MS,
+      timeoutMs,
       valueBytesMax: awsSecretsManager.valueBytesMax,
       suffer: (trouble) => server.suffer(trouble),
       recover: () => server.recover(),

@@ -6,7 +6,9 @@ import type { AwsServer } from './aws-secrets-manager-server.ts'
 import { startAwsServer } from './aws-secrets-manager-server.ts'
 
 /** Short enough that a test may wait for it. */
-export const TIMEOUT_MS = 600
+export const HASTY_MS = 600
+/** For calls that are answered, also on a machine that does much else. */
+export const PATIENT_MS = 8_000
 /** With a slash in it, as an operator may have. */
 export const PREFIX = 'strongroom/eu'
 
@@ -35,9 +37,10 @@ export async function openAt(
   t: Test,
   server: AwsServer,
   settings: Partial<AwsSettings> = {},
+  timeoutMs = PATIENT_MS,
 ): Promise<SecretStore & LinkReader> {
   const { provider: _, ...rest } = server.settings
-  const options = { prefix: PREFIX, timeoutMs: TIMEOUT_MS }
+  const options = { prefix: PREFIX, timeoutMs }
   const store = await awsSecretsManager.open({ ...(rest as unknown as AwsSettings), ...settings }, options)
   t.teardown(() => store.close())
   return store
@@ -47,9 +50,10 @@ export async function openAt(
 export async function startedStore(
   t: Test,
   settings: Partial<AwsSettings> = {},
+  timeoutMs = PATIENT_MS,
 ): Promise<{ server: AwsServer; store: SecretStore & LinkReader }> {
   const server = await startAwsServer()
   t.teardown(() => server.close())
   withEnvironment(t, { ...NO_LOGIN, ...server.env })
-  return { server, store: await openAt(t, server, settings) }
+  return { server, store: await openAt(t, server, settings, timeoutMs) }
 }

@@ -32,7 +32,7 @@ export class AzureKeyVaultServer implements ProviderServer {
   readonly secrets = new Map<string, VaultSecret>()
   /** As the vault calls it: `Purgeable` is one from before recovery windows, without `Purgeable` it has purge protection. */
   recoveryLevel = 'Recoverable+Purgeable'
-  /** How long a secret is on its way into the recovery window. */
+  /** How long a secret is on its way into the recovery window; without end it is until {@link arrive}. */
   deletingMs = 0
   /** Answered to every request that has a login, where set. */
   answer: ((request: IncomingMessage) => Answer | undefined) | undefined
@@ -105,6 +105,11 @@ export class AzureKeyVaultServer implements ProviderServer {
     const closed = new Promise((resolve) => server.close(resolve))
     this.disconnect()
     await closed
+  }
+
+  /** Ends the way of every secret into the recovery window. */
+  arrive(): void {
+    for (const secret of this.secrets.values()) if (secret.state === 'deleting') secret.state = 'recoverable'
   }
 
   /** Closes every connection, without a word to the other side. */
@@ -229,7 +234,8 @@ export class AzureKeyVaultServer implements ProviderServer {
     if (this.recoveryLevel === 'Purgeable') this.secrets.delete(key)
     else {
       secret.state = this.deletingMs > 0 ? 'deleting' : 'recoverable'
-      setTimeout(() => (secret.state = 'recoverable'), this.deletingMs).unref()
+      if (this.deletingMs < Infinity)
+        setTimeout(() => (secret.state = 'recoverable'), this.deletingMs).unref()
     }
     return { status: 200, body: this.#deletedBundle(secret) }
   }

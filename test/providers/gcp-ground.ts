@@ -8,8 +8,8 @@ import { startGcpServer } from './gcp-secret-manager-server.ts'
 
 /** For tests that wait until it is over. */
 export const TIMEOUT_MS = 1000
-// For those whose calls succeed, also on a machine that does much else.
-const PATIENT_MS = 8000
+/** For those whose calls are answered, also on a machine that does much else. */
+export const PATIENT_MS = 8000
 
 /** A store on a server of its own, and a ref with its name there. */
 export interface GcpGround {

@@ -9,7 +9,7 @@ import { crc32c } from '../../providers/crc32c.ts'
 import { gcpSecretManager } from '../../providers/gcp-secret-manager.ts'
 import type { StoreFault } from '../../src/core/secret-store.ts'
 import { failsAs, MARKED } from '../conformance/secret-store.ts'
-import { gcpGround, TIMEOUT_MS } from './gcp-ground.ts'
+import { gcpGround, PATIENT_MS, TIMEOUT_MS } from './gcp-ground.ts'
 
 // They mostly wait, each at a server of its own.
 t.jobs = 4
@@ -20,7 +20,7 @@ await import('@google-cloud/secret-manager')
 const OWNER = { workspace: 'acme', credential: 'Orders.DB_1' }
 // The first pause before another connection, with its jitter, is over by then.
 const RECONNECT_MS = 300
-const SLACK_MS = 400
+const SLACK_MS = 10_000
 const LOST = { code: status.UNAVAILABLE, details: `lost ${MARKED}` }
 
 t.test('a put sends its checksum, and shows whose the secret is', async (t) => {
@@ -167,7 +167,7 @@ t.test('a server that was silent from the first connection on is unavailable in 
 })
 
 t.test('a call in flight ends when the store is closed, and none begins afterwards', async (t) => {
-  const { server, store, ref } = await gcpGround(t, {}, {}, TIMEOUT_MS)
+  const { server, store, ref } = await gcpGround(t, {}, {}, 30_000)
   await store.put(ref, MARKED)
   await server.suffer('hang')
   const beganAt = performance.now()
@@ -175,7 +175,7 @@ t.test('a call in flight ends when the store is closed, and none begins afterwar
   await setTimeout(50)
   await store.close()
   await inFlight
-  t.ok(performance.now() - beganAt < TIMEOUT_MS / 2, 'at once, not when its time is over')
+  t.ok(performance.now() - beganAt < 10_000, 'at once, not when its time is over')
   await failsAs(t, 'unavailable', () => store.get(ref))
 })
 
@@ -240,7 +240,7 @@ t.test(
       const endpoint = `http://127.0.0.1:${(web.address() as AddressInfo).port}`
       const store = await gcpSecretManager.open(
         { project: 'data-platform', endpoint },
-        { prefix: 'strongroom', timeoutMs: TIMEOUT_MS },
+        { prefix: 'strongroom', timeoutMs: PATIENT_MS },
       )
       t.teardown(() => web.close())
       t.teardown(() => store.close())

@@ -165,7 +165,7 @@ t.test(
       for (const act of acts) {
         const beganAt = performance.now()
         await failsAs(t, 'unavailable', act)
-        t.ok(performance.now() - beganAt < 600, 'it ends in time')
+        t.ok(performance.now() - beganAt < 10_000, 'it ends in time')
       }
       await store.close()
     }

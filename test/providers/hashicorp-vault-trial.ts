@@ -6,19 +6,27 @@ import type { StoreUnderTest } from '../conformance/secret-store.ts'
 import type { VaultServer, VaultServerOptions } from './hashicorp-vault-server.ts'
 import { startVaultServer } from './hashicorp-vault-server.ts'
 
+// For calls that are answered, also on a machine that does much else.
+const PATIENT_MS = 8_000
+/** Where a test waits until the time is over. */
+export const HASTY_MS = 500
+
 /** A store and its server. */
 export type VaultTrial = StoreUnderTest & { server: VaultServer }
 
 /** Opens a store as the stores file would say it. */
 export async function openStore(
   settings: Record<string, unknown>,
-  timeoutMs = 1_000,
+  timeoutMs = PATIENT_MS,
 ): Promise<StoreUnderTest['store']> {
   return await hashicorpVault.open(settings as unknown as VaultSettings, { prefix: 'strongroom', timeoutMs })
 }
 
 /** Starts a server and opens a store on it; who asks for it ends both. */
-export async function makeTrial(options: VaultServerOptions = {}, timeoutMs = 500): Promise<VaultTrial> {
+export async function makeTrial(
+  options: VaultServerOptions = {},
+  timeoutMs = PATIENT_MS,
+): Promise<VaultTrial> {
   const server = await startVaultServer(options)
   const store = await openStore(server.settings, timeoutMs)
   const { valueBytesMax } = hashicorpVault

@@ -5,7 +5,9 @@ import type { KubernetesServer } from './kubernetes-server.ts'
 import { openKubernetesServer } from './kubernetes-server.ts'
 
 /** What the tests of the provider open their stores with. */
-export const OPTIONS = { prefix: 'strongroom', timeoutMs: 500 }
+export const OPTIONS = { prefix: 'strongroom', timeoutMs: 8_000 }
+/** The same where a test waits until the time is over. */
+export const HASTY = { ...OPTIONS, timeoutMs: 500 }
 
 /** A server, and a store that finds it by its kubeconfig; both are closed at the test's end. */
 export async function openKubernetes(
