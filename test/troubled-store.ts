@@ -42,7 +42,7 @@ export interface TroubledOptions {
 /** A guarded store whose provider gets into trouble on demand; closed with the test. */
 export async function troubledStore(t: Test, options: TroubledOptions = {}): Promise<Troubled> {
   const kept = new Map<string, string>()
-  const inner = await memory.open({ kept }, { prefix: 'strongroom', timeoutMs: 1_000 })
+  const inner = await memory.open({ kept }, { prefix: 'strongroom', timeoutMs: 30_000 })
   const under = { kept, trouble: { onCall: undefined }, calls: [], inFlight: { now: 0, max: 0 }, events: [] }
   const provider = options.alter ? altered(inner, options.alter(inner)) : inner
   const store = new GuardedStore(inTrouble(provider, under), {
@@ -53,12 +53,16 @@ export async function troubledStore(t: Test, options: TroubledOptions = {}): Pro
     versionsKept: 10,
     valueBytesMax: options.valueBytesMax ?? 32_768,
     ...options.seen,
-    limits: { concurrency: 8, timeoutMs: 1_000, ...options.limits },
+    limits: { concurrency: 8, timeoutMs: 30_000, ...options.limits },
     cacheSeconds: options.cacheSeconds ?? 300,
     onEvent: (event) => (under.events as StoreEvent[]).push(event),
     tuning: { retryDelayMs: 1, ...options.tuning },
   })
-  t.teardown(() => store.close())
+  t.teardown(() => {
+    // For what hangs is not waited.
+    under.trouble.onCall = undefined
+    return store.close()
+  })
   return { ...under, store }
 }
 

@@ -44,6 +44,8 @@ import type { TestGround } from './ground.ts'
 export interface VaultTuning {
   /** For leases; all else has time enough on a busy machine. */
   deadlineMs: number
+  /** How much longer than the deadline the database may take for a statement. */
+  statementSlackMs: number
   lanes: number
   lineMax: number
   batchMax: number
@@ -71,6 +73,7 @@ export interface VaultTuning {
 
 const TUNING: VaultTuning = {
   deadlineMs: 5000,
+  statementSlackMs: 500,
   lanes: 2,
   lineMax: 4096,
   batchMax: 256,
@@ -115,7 +118,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
       databaseUrl,
       max,
       settings,
-      statementTimeoutMs: tuning.deadlineMs + 500,
+      statementTimeoutMs: tuning.deadlineMs + tuning.statementSlackMs,
       onError: () => {},
     })
   const readers = connect(4)
@@ -142,7 +145,7 @@ export async function openVault(t: Test, ground: TestGround, tuned: Partial<Vaul
     copyGraceSeconds,
     batch: tuning.sweepBatch,
     lanes: 4,
-    deleteMs: 1000,
+    deleteMs: 30_000,
     onAway: (home) => away.push(home),
     onFailed: (store, reason) => undeleted.push({ store, reason }),
   })
@@ -260,7 +263,7 @@ export async function eventsIn(ground: TestGround, where: string): Promise<Audit
 export const someName = (): string => `n-${v7().slice(-12)}`
 
 /** Asks until the answer is true. */
-export async function eventually(claim: () => Promise<boolean>, withinMs = 5000): Promise<boolean> {
+export async function eventually(claim: () => Promise<boolean>, withinMs = 30_000): Promise<boolean> {
   const until = performance.now() + withinMs
   for (;;) {
     if (await claim()) return true
@@ -276,6 +279,14 @@ export async function anotherSession(t: Test, ground: TestGround): Promise<pg.Cl
   await client.connect()
   t.teardown(() => client.end())
   return client
+}
+
+/** How many statements in this database wait for a lock. */
+export async function lockWaits(ground: TestGround): Promise<number> {
+  const waits = await ground.sql(
+    "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+  )
+  return waits.length
 }
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))

@@ -193,7 +193,7 @@ t.test('where neither target nor source answers, the target’s fault is told', 
 t.test('a process without a store that the ledger has copies in does not start, and names it', async (t) => {
   const { vault, by, name, store } = await begin(t)
   await vault.create(by, name, '"one"', {}, OUTSIDE)
-  const config = { mode: 'development' as const, deadlineSeconds: 2, rateLimit: 0, trustedProxies: [] }
+  const config = { mode: 'development' as const, deadlineSeconds: 15, rateLimit: 0, trustedProxies: [] }
   const log = createLogger('silent', { write: () => true })
   const start = (external: Troubled['store'][]) => wire(config, ground, log, {}, { ...ONLY_LOCAL, external })
   const error = await start([]).catch((reason) => reason)
@@ -203,6 +203,7 @@ t.test('a process without a store that the ledger has copies in does not start, 
   const owner = {
     STRONGROOM_DATABASE_OWNER_URL: ground.ownerUrl.reveal(),
     STRONGROOM_KEYS: ground.keys.map((key) => key.reveal()).join(','),
+    STRONGROOM_DEADLINE_SECONDS: '15',
   }
   const made = await makeAdministrator(await readConfig(owner, 'owner'), 'operator', log)
   t.equal(made.identity, 'operator', 'the way back in needs no store')

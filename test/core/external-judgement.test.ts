@@ -146,11 +146,12 @@ t.test('of several that are leased at once none leaves past the deadline', async
   const local = someName()
   await vault.create(by, local, '"local"')
   await vault.create(by, name, '"outside"', {}, OUTSIDE)
+  await vault.lease(by, local)
   const held = holdUp(trouble, 'get')
   const asked = [local, name].map((credential) => ({ workspace: vault.workspace, credential }))
-  t.equal(await refused(vault.leaseGrants.leaseMany(vault.call(300), by.token, asked)), 'unavailable')
+  t.equal(await refused(vault.leaseGrants.leaseMany(vault.call(1500), by.token, asked)), 'unavailable')
   held.open()
-  t.same(vault.granted, [])
+  t.equal(vault.granted.length, 1)
   const failed = () =>
     ground.sql('select from leases where credential = $1 and failed_at is not null', [local])
   t.ok(await eventually(async () => (await failed()).length === 1))
@@ -205,7 +206,10 @@ t.test('a link’s value does not leave where he is revoked while it is noted wh
   t.equal(locked.rowCount, 1)
   held.open()
   const waits = () =>
-    ground.sql(`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%store_version%'`)
+    ground.sql(
+      `select from pg_stat_activity
+       where datname = current_database() and wait_event_type = 'Lock' and query like '%store_version%'`,
+    )
   t.ok(await eventually(async () => (await waits()).length > 0), 'the note waits')
   await CHANGES['his token is revoked']!.change(vault, by, name)
   await other.query('commit')
@@ -234,7 +238,7 @@ t.test('a store that is slower than the deadline gives no value, and none later'
   const held = holdUp(trouble, 'get')
   const beganAt = performance.now()
   t.equal(await refused(vault.lease(by, name)), 'store_unavailable')
-  t.ok(performance.now() - beganAt < 2100)
+  t.ok(performance.now() - beganAt < 10_000)
   held.open()
   t.same(vault.granted, [])
   t.ok(
@@ -246,7 +250,7 @@ t.test('a store that is slower than the deadline gives no value, and none later'
 })
 
 t.test('what of one call was fresh is judged again too, where judging the others took long', async (t) => {
-  const { vault, by, name } = await begin(t)
+  const { vault, by, name } = await begin(t, {}, { judgementMsMax: 2000 })
   const local = someName()
   await vault.create(by, local, '"local"')
   await vault.create(by, name, '"outside"', {}, OUTSIDE)
@@ -259,7 +263,7 @@ t.test('what of one call was fresh is judged again too, where judging the others
     if (judged.length === 1) {
       const { caller } = await vault.identityWith()
       await vault.credentials.delete(vault.call(), caller, workspace, local, false)
-      await sleep(600)
+      await sleep(2100)
     }
     return codes
   }

@@ -7,7 +7,8 @@ t.test('a bulk revocation whose count takes too long has ended the leases all th
   const vault = await openVault(t, ground, { deadlineMs: 500 })
   const worker = await vault.identityWith()
   await vault.create(worker, 'orders-db')
-  const { lease } = await vault.lease(worker, 'orders-db')
+  const asked = { workspace: vault.workspace, credential: 'orders-db' }
+  const { lease } = await vault.leaseGrants.lease(vault.call(), worker.token, asked)
   const owner = await anotherSession(t, ground)
   await owner.query('begin')
   await owner.query('lock table leases in access exclusive mode')

@@ -51,9 +51,9 @@ t.test('who is to end waits for a database that works, and not for long where it
   const [underWay, hanging] = [sleeps(3), sleeps(30)]
   hanging.catch(() => {})
   await rest(500)
-  connections.hurry(5_000, 1_000)
+  connections.hurry(7_000, 3_000)
   await underWay
-  await t.rejects(sleeps(3), { code: 'unavailable' }, 'what begins later has less time')
+  await t.rejects(sleeps(5), { code: 'unavailable' }, 'what begins later has less time')
   await t.rejects(hanging, { code: 'unavailable' })
   for (let step = 0; step < 4; step++) await sleeps(0.3)
   await connections.close()

@@ -32,9 +32,15 @@ export async function movingHouse(t: Test, options: HouseOptions = {}) {
   const change = (what: 'cancel' | 'resume' | 'rollback' | 'finalize' | 'read') => (run: Relocation) =>
     relocations[what](call(), admin, run.id)
   const read = change('read')
+  const work = () => vault.relocationWorker.work()
+  /** Is answered when it has ended, however long that takes. */
+  const toItsEnd = (what: 'rollback' | 'finalize') => async (run: Relocation) => {
+    await change(what)(run)
+    await work()
+    return read(run)
+  }
   const start = (from: string, to: string, workspaces?: string[]): Promise<Relocation> =>
     relocations.start(call(), admin, { from, to, workspaces })
-  const work = () => vault.relocationWorker.work()
   /** One more process on the same database, with the same stores. */
   const another = () =>
     openVault(t, ground, { stores: [team.store, aws.store], workspace: 'others', ...options.tuning })
@@ -51,8 +57,10 @@ export async function movingHouse(t: Test, options: HouseOptions = {}) {
     read,
     cancel: change('cancel'),
     resume: change('resume'),
-    rollback: change('rollback'),
-    finalize: change('finalize'),
+    /** Is answered within a second or so, ended or not. */
+    beginRollback: change('rollback'),
+    rollback: toItsEnd('rollback'),
+    finalize: toItsEnd('finalize'),
     plan: (route: Route) => relocations.plan(call(), admin, route),
     /** Starts one, and works until its end. */
     async migrate(from: string, to: string, workspaces?: string[]): Promise<Relocation> {

@@ -2,7 +2,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { freshGround } from '../ground.ts'
 import type { Someone, Vault } from '../vault.ts'
-import { ALL, anotherSession, eventsIn, eventually, openVault, sleep, someName } from '../vault.ts'
+import { ALL, anotherSession, eventsIn, eventually, lockWaits, openVault, sleep, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 
@@ -41,10 +41,10 @@ async function overtaken(t: Test, vault: Vault, worker: Someone, revoke: () => P
   ])
   const overtaken = vault.lease(worker, 'orders', { runId: 'overtaken' })
   overtaken.catch(() => {})
-  const waits = async () =>
-    (await ground.sql("select from pg_locks where not granted and locktype in ('transactionid', 'tuple')"))
-      .length > 0
-  t.ok(await eventually(waits), 'the statement has judged and waits for its head')
+  t.ok(
+    await eventually(async () => (await lockWaits(ground)) > 0),
+    'the statement has judged and waits for its head',
+  )
   await revoke()
   await lock.query('rollback')
   const { lease } = await overtaken
@@ -194,6 +194,7 @@ t.test('a change that waited for a lock is judged again before it commits', asyn
   await lock.query('begin')
   await lock.query('select from credentials where workspace_id = $1 for update', [workspaceId])
   const putting = code(there.update(worker, 'orders', '{"password":"two"}'))
+  t.ok(await eventually(async () => (await lockWaits(ground)) > 0))
   await sleep(600)
   await here.identities.revokeToken(here.call(), here.admin, worker.name, worker.token.id)
   await lock.query('rollback')
@@ -212,7 +213,7 @@ t.test('a change of the policy that takes long is no change by somebody else', a
   await ground.sql(`create trigger slow before insert on roles for each row when (new.name = '${slow}')
     execute function ${slow.replace('-', '_')}()`)
   t.teardown(() => ground.sql('drop trigger slow on roles'))
-  const put = here.roles.put(here.call(2000), here.admin, slow, [])
+  const put = here.roles.put(here.call(), here.admin, slow, [])
   await sleep(200)
   const other = there.roles.put(there.call(), there.admin, someName(), [])
   t.equal((await put).created, true)
@@ -233,6 +234,7 @@ t.test('who changes the policy and is revoked while he waits for it has changed 
   await session.query('update policy set version = version + 1')
   await session.query('delete from tokens where id = $1', [other.token.id])
   const putting = code(here.roles.put(here.call(), other.caller, role, []))
+  t.ok(await eventually(async () => (await lockWaits(ground)) > 0))
   await sleep(600)
   await session.query('commit')
   t.equal(await putting, 'unauthenticated')

@@ -7,7 +7,7 @@ import { reseal } from '../../src/core/reseal.ts'
 import type { TestGround } from '../ground.ts'
 import { freshGround } from '../ground.ts'
 import type { Vault } from '../vault.ts'
-import { openVault } from '../vault.ts'
+import { eventually, lockWaits, openVault } from '../vault.ts'
 
 /** A vault whose ring has a second key, and a rotation onto it that has begun and that nobody works on. */
 async function withRotation(t: Test) {
@@ -51,8 +51,9 @@ async function during(
   const { held, taken, open } = heldReseal(ground, rotation.toKey)
   const moving = vault.ledger.moveCopies(rotation, undefined, 100, held)
   await taken
-  const acting = act()
-  await new Promise((resolve) => setTimeout(resolve, 100))
+  let acted = false
+  const acting = act().finally(() => (acted = true))
+  await eventually(async () => acted || (await lockWaits(ground)) > 0)
   open()
   await acting
   return moving

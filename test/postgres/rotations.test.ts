@@ -9,7 +9,7 @@ import { RotationWorker } from '../../src/core/rotation-worker.ts'
 import { Rotations } from '../../src/core/rotations.ts'
 import { registerProcess } from '../../src/postgres/key-register.ts'
 import { freshGround } from '../ground.ts'
-import { anotherSession, eventsIn, openVault, sleep, someName } from '../vault.ts'
+import { anotherSession, eventsIn, eventually, lockWaits, openVault, someName } from '../vault.ts'
 
 /** A vault that knows two keys and seals under the first, with rotations that go on when they are told to. */
 async function withTwoKeys(t: Test) {
@@ -251,9 +251,9 @@ for (const first of ['cancel', 'end'] as const) {
       await session.query('select from rotations where id = $1 for update', [id])
       const acts = { cancel: () => cancel(id).catch((error) => error.code), end: work }
       const running = [acts[first]()]
-      await sleep(200)
+      t.ok(await eventually(async () => (await lockWaits(ground)) === 1))
       running.push(acts[first === 'cancel' ? 'end' : 'cancel']())
-      await sleep(200)
+      t.ok(await eventually(async () => (await lockWaits(ground)) === 2))
       await session.query('commit')
       const [one, other] = await Promise.all(running)
       const { state } = await read(id)

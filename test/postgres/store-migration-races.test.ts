@@ -7,9 +7,6 @@ import { claimed, leaseLoop, movingHouse, transaction, unknownRefs, type House }
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)
 const VALUES = Object.fromEntries(NAMES.map((name) => [name, `"${name}"`]))
 
-// What is held up must not be late on a busy machine.
-const PATIENT = { team: { limits: { timeoutMs: 10_000 } } }
-
 /** Starts a store migration whose first puts are held until the gate opens; `act` is done meanwhile. */
 async function during(house: House, act: () => Promise<unknown>, heldMin = 4) {
   const gate = barrier()
@@ -30,7 +27,7 @@ async function during(house: House, act: () => Promise<unknown>, heldMin = 4) {
 }
 
 t.test('an update during the move wins, and the last pass takes it to the target', async (t) => {
-  const house = await movingHouse(t, PATIENT)
+  const house = await movingHouse(t)
   await house.fill('local', ...NAMES)
   const done = await during(house, async () => {
     for (const name of NAMES) await house.update(name, `"new ${name}"`)
@@ -45,7 +42,7 @@ t.test('an update during the move wins, and the last pass takes it to the target
 })
 
 t.test('a credential that is created meanwhile moves too', async (t) => {
-  const house = await movingHouse(t, PATIENT)
+  const house = await movingHouse(t)
   await house.fill('local', 'a')
   const done = await during(house, () => house.fill('local', 'b'), 1)
   t.match(done, { state: 'done', total: 1, moved: 2 })
@@ -53,7 +50,7 @@ t.test('a credential that is created meanwhile moves too', async (t) => {
 })
 
 t.test('a purge during the move leaves nothing behind in either store, for good', async (t) => {
-  const house = await movingHouse(t, { ...PATIENT, tuning: { relocationBatch: 16 } })
+  const house = await movingHouse(t, { tuning: { relocationBatch: 16 } })
   await house.fill('local', ...NAMES)
   await house.update('db-01', '"two"')
   const done = await during(house, async () => {
@@ -74,7 +71,7 @@ t.test('a purge during the move leaves nothing behind in either store, for good'
 })
 
 t.test('what is purged after its move is destroyed at both ends', async (t) => {
-  const house = await movingHouse(t, PATIENT)
+  const house = await movingHouse(t)
   await house.fill('team-vault', 'a', 'b', 'c')
   await house.update('b', '"b two"')
   const done = await house.migrate('team-vault', 'aws-eu')
@@ -105,7 +102,7 @@ t.test('two processes at once move each copy once', async (t) => {
 })
 
 t.test('what was updated after its move keeps its new value when it is rolled back', async (t) => {
-  const house = await movingHouse(t, PATIENT)
+  const house = await movingHouse(t)
   await house.fill('local', ...NAMES)
   const done = await house.migrate('local', 'team-vault')
   await house.update('db-00', '"new"')
@@ -127,7 +124,7 @@ for (const refused of [false, true]) {
   t.test(
     `a rollback in the middle takes back what is on its way, ${refused ? 'refused' : 'kept'} by the target`,
     async (t) => {
-      const house = await movingHouse(t, { ...PATIENT, tuning: { relocationBatch: 4 } })
+      const house = await movingHouse(t, { tuning: { relocationBatch: 4 } })
       await house.fill('local', ...NAMES)
       let puts = 0
       const gate = barrier()
@@ -140,7 +137,7 @@ for (const refused of [false, true]) {
       const working = house.work()
       await eventually(async () => puts > 4)
       t.match(await house.read(run), { moved: 4 })
-      t.match(await house.rollback(run), { state: 'running', heading: 'back' })
+      t.match(await house.beginRollback(run), { state: 'running', heading: 'back' })
       gate.open()
       await working
       t.match(await house.read(run), { state: 'rolled_back', moved: 0, failed: 0, failures: [] })

@@ -65,7 +65,7 @@ t.test(
     const next = FernetKey.generate()
     const house = await movingHouse(t, {
       moreKeys: [next.text],
-      team: { limits: { timeoutMs: 10_000 }, valueBytesMax: 12 },
+      team: { valueBytesMax: 12 },
       tuning: { relocationBatch: 1 },
     })
     // In this order, one after the other.

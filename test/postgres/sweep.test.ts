@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import { Secret } from '../../src/core/secret.ts'
 import { freshGround } from '../ground.ts'
 import type { VaultTuning } from '../vault.ts'
-import { anotherSession, eventsIn, openVault, sleep, someName } from '../vault.ts'
+import { anotherSession, eventsIn, eventually, lockWaits, openVault, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 const connector = 'source-postgres'
@@ -223,8 +223,8 @@ t.test('while the sweep purges many, tokens are revoked all the same', async (t)
   await session.query('begin')
   await session.query('select from copies where credential_id = $1 for update', [id])
   const sweeping = vault.sweep.run()
-  await sleep(300)
-  const revoking = vault.identities.revokeToken(vault.call(1000), vault.admin, other.name, other.token.id)
+  t.ok(await eventually(async () => (await lockWaits(ground)) > 0))
+  const revoking = vault.identities.revokeToken(vault.call(), vault.admin, other.name, other.token.id)
   await t.resolves(revoking)
   await session.query('commit')
   t.equal((await sweeping).purged, 3)
