@@ -9,6 +9,7 @@ import { selectKeys } from './keys-sql.ts'
 import * as home from './ledger-home-sql.ts'
 import * as leases from './leases-sql.ts'
 import * as policy from './policy-sql.ts'
+import * as claims from './relocation-claims-sql.ts'
 import * as moves from './relocation-moves-sql.ts'
 import * as relocations from './relocations-sql.ts'
 import * as rotations from './rotations-sql.ts'
@@ -105,8 +106,8 @@ export function transactionOn(
     recordStays: (id, stays) => relocations.insertStays(client, id, stays),
     countThrottled: (id, times) => relocations.countThrottled(client, id, times),
     hasProgressed: (id, withinMs) => relocations.hasProgressed(client, id, withinMs),
-    claimCopies: (relocation, claiming) => moves.claimCopies(client, relocation, claiming),
-    releaseClaims: (pendingIds) => moves.releaseClaims(client, pendingIds),
+    claimCopies: (relocation, claiming) => claims.claimCopies(client, relocation, claiming),
+    releaseClaims: (pendingIds) => claims.releaseClaims(client, pendingIds),
     switchCopies: async (relocation, carried) => {
       const switched = await moves.switchCopies(client, relocation, carried)
       await relocations.countMoved(client, relocation, switched.length)
@@ -118,8 +119,8 @@ export function transactionOn(
       return pointed
     },
     dropSources: (id, limit) => moves.dropSources(client, id, limit),
-    anyToMove: (relocation) => moves.anyToMove(client, relocation),
-    noteStanding: (relocation) => moves.noteStanding(client, relocation),
+    anyToMove: (relocation) => claims.anyToMove(client, relocation),
+    noteStanding: (relocation) => claims.noteStanding(client, relocation),
 
     storeCopies: () => copies.selectStoreCopies(client),
     home: () => home.selectHome(client),

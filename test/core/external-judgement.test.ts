@@ -4,7 +4,7 @@ import { holdUp, openExternalVault, OUTSIDE, refused } from '../external-vault.t
 import { freshGround } from '../ground.ts'
 import type { TroubledOptions } from '../troubled-store.ts'
 import type { Someone, Vault, VaultTuning } from '../vault.ts'
-import { anotherSession, eventsIn, eventually, sleep, someName } from '../vault.ts'
+import { anotherSession, eventsIn, eventually, lockWaits, sleep, someName } from '../vault.ts'
 
 // Promise 11 where a store is waited for: whoever asked is judged again before the value leaves.
 
@@ -205,12 +205,7 @@ t.test('a link’s value does not leave where he is revoked while it is noted wh
   const locked = await other.query('select id from leases where credential = $1 for update', [name])
   t.equal(locked.rowCount, 1)
   held.open()
-  const waits = () =>
-    ground.sql(
-      `select from pg_stat_activity
-       where datname = current_database() and wait_event_type = 'Lock' and query like '%store_version%'`,
-    )
-  t.ok(await eventually(async () => (await waits()).length > 0), 'the note waits')
+  t.ok(await eventually(async () => (await lockWaits(ground)) > 0), 'the note waits')
   await CHANGES['his token is revoked']!.change(vault, by, name)
   await other.query('commit')
   t.equal(await leasing, 'unauthenticated')

@@ -3,7 +3,7 @@ import { v7 } from 'uuid'
 import { StoreError } from '../../src/core/secret-store.ts'
 import type { Relocation } from '../../src/core/relocation.ts'
 import type { Client } from '../../src/postgres/connections.ts'
-import { claimCopies } from '../../src/postgres/relocation-moves-sql.ts'
+import { claimCopies } from '../../src/postgres/relocation-claims-sql.ts'
 import { anotherSession, sleep } from '../vault.ts'
 import { claimed, movingHouse, transaction, type House } from './moving-house.ts'
 

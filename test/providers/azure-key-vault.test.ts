@@ -11,8 +11,7 @@ import { AzureKeyVaultServer } from './azure-key-vault-server.ts'
 
 const HASTY_MS = 1_000
 const PATIENT_MS = 8_000
-// A quarter of it is spent on waiting for the recovery window.
-const PURGING_MS = 4_000
+const PURGING_MS = 4_000 // A quarter of it is spent on waiting for the recovery window.
 const PREFIX = 'strongroom'
 
 conforms(t, {
