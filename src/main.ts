@@ -129,7 +129,9 @@ async function explain(error: unknown, name: string | undefined): Promise<number
 function whyUnavailable({ cause }: Error): string {
   if (!(cause instanceof Error)) return 'it does not answer'
   if (cause.message === 'The server does not support SSL connections') return 'it speaks no TLS'
-  return 'severity' in cause ? cause.message : 'it does not answer'
+  // Only these: what is said of a statement may quote it.
+  const { severity } = cause as { severity?: string }
+  return severity === 'FATAL' ? cause.message : 'it does not answer'
 }
 
 function entry<Ground>(

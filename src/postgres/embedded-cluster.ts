@@ -154,14 +154,20 @@ export async function answers(url: string, lives: () => boolean, deadlineMs: num
   }
 }
 
-/** Stops the postmaster of this cluster, if one runs, and waits until it is gone. What is `forGood` writes nothing any more. */
+/**
+ * Stops the postmaster of this cluster, if one runs, and waits until it is gone.
+ *
+ * @param forGood The data is to be deleted: nothing is written out first.
+ */
 export async function shutDown(home: EmbeddedHome, forGood = false): Promise<void> {
   const pid = findPostmaster(home.cluster, serversUid(home))
   const startedAt = pid === undefined ? undefined : startOf(pid)
   if (pid === undefined || startedAt === undefined) return
   // SIGINT: no new connections, transactions rolled back, a checkpoint. SIGQUIT: no checkpoint; the next start replays.
-  const signals = [['SIGINT', FAST_SHUTDOWN_MS] as const, ['SIGQUIT', IMMEDIATE_SHUTDOWN_MS] as const]
-  for (const [signal, patienceMs] of forGood ? signals.slice(1) : signals) {
+  for (const [signal, patienceMs] of [
+    [forGood ? 'SIGQUIT' : 'SIGINT', FAST_SHUTDOWN_MS],
+    ['SIGQUIT', IMMEDIATE_SHUTDOWN_MS],
+  ] as const) {
     process.kill(pid, signal)
     for (const deadline = Date.now() + patienceMs; Date.now() < deadline; await sleep(10)) {
       if (startOf(pid) !== startedAt) return

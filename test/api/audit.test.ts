@@ -2,7 +2,7 @@ import t from 'tap'
 import { v7 } from 'uuid'
 import type { Json } from '../service.ts'
 import { ALL, startService } from '../service.ts'
-import { anotherSession, eventually } from '../vault.ts'
+import { anotherSession, eventually, lockWaits } from '../vault.ts'
 
 const C = '/v1/workspaces/acme/credentials'
 const AUDIT = '/v1/admin/audit'
@@ -183,11 +183,7 @@ t.test('of two verifications at once one is refused, and recorded so', async (t)
   await session.query('begin')
   await session.query('lock table audit_events_default in access exclusive mode')
   const first = admin('GET', `${AUDIT}/verify`)
-  const reads = () =>
-    service.ground.sql(
-      `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
-    )
-  t.ok(await eventually(async () => (await reads()).length > 0), 'the first one reads')
+  t.ok(await eventually(async () => (await lockWaits(service.ground)) > 0), 'the first one reads')
   const refused = await admin('GET', `${AUDIT}/verify`)
   t.equal(refused.status, 409)
   t.equal(refused.json.code, 'already_running')

@@ -119,6 +119,9 @@ for (const { name, strike, mend } of FAULTS) {
         )
         const slowest = Math.max(...answers.map((answer) => answer.tookMs))
         t.ok(slowest <= DEADLINE_MS + SLACK_MS, `the slowest answer took ${Math.round(slowest)} ms`)
+        // A busy machine may be late with many answers, and not with all of them.
+        const soonest = Math.min(...during.map((answer) => answer.tookMs))
+        t.ok(soonest <= DEADLINE_MS + REST_MS, `the soonest while it was down took ${Math.round(soonest)} ms`)
         await checkTold(t, ground, service, { worker, admin }, load.told)
       },
     )

@@ -193,12 +193,15 @@ t.test('whatever hangs, the answer at the deadline is 503', async (t) => {
     ask(hanging, { url: '/health/ready' }),
     ask(hanging, { method: 'POST', url: `${C}/x/leases`, payload: { nonsense: 1 } }),
   ]
-  const start = performance.now()
+  // Of two timers in one process the earlier one comes first, however busy the machine is.
+  let overdue = false
+  const timer = setTimeout(() => (overdue = true), 1_000)
   for (const answer of await Promise.all(asked)) {
     t.equal(answer.status, 503)
     t.equal(answer.headers['retry-after'], '1')
   }
-  t.ok(performance.now() - start < 10_000)
+  t.notOk(overdue)
+  clearTimeout(timer)
 })
 
 t.test('an answer that took long is given only to one who is still known', async (t) => {

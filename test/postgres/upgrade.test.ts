@@ -8,7 +8,7 @@ import { knownMigrations } from '../../src/postgres/start-checks.ts'
 import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
 import { freshGround } from '../ground.ts'
 import { openProxy } from '../proxy.ts'
-import { anotherSession, eventsIn, eventually, openVault, someName } from '../vault.ts'
+import { anotherSession, eventsIn, eventually, lockWaits, openVault, someName } from '../vault.ts'
 import { verifyStreams } from '../../src/core/audit-verify.ts'
 
 const DAY_MS = 24 * 3600_000
@@ -83,9 +83,7 @@ t.test('who finds no database to speak with hears that it is out of reach', asyn
   const session = await anotherSession(t, ground)
   await session.query('select pg_advisory_lock(7400740174)')
   const late = upgradeDatabase(proxy.url, databaseUrl)
-  const waits = () =>
-    ground.sql(`select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`)
-  t.ok(await eventually(async () => (await waits()).length > 0), 'it waits for the other one')
+  t.ok(await eventually(async () => (await lockWaits(ground)) > 0), 'it waits for the other one')
   proxy.cutAll()
   await t.rejects(late, { code: 'unavailable' }, 'cut off')
 
