@@ -7,7 +7,7 @@ import t from 'tap'
 import { createLogger } from '../src/log.ts'
 import { wire } from '../src/wire.ts'
 import { freshGround } from './ground.ts'
-import { eventually } from './vault.ts'
+import { eventually } from './eventually.ts'
 
 const HAS_OPENSSL = (() => {
   try {

@@ -262,16 +262,6 @@ export async function eventsIn(ground: TestGround, where: string): Promise<Audit
 /** A name that nobody else has. */
 export const someName = (): string => `n-${v7().slice(-12)}`
 
-/** Asks until the answer is true. */
-export async function eventually(claim: () => Promise<boolean>, withinMs = 30_000): Promise<boolean> {
-  const until = performance.now() + withinMs
-  for (;;) {
-    if (await claim()) return true
-    if (performance.now() > until) return false
-    await sleep(20)
-  }
-}
-
 /** A session of somebody else, as the schema's owner: for locks that hold up the service. */
 export async function anotherSession(t: Test, ground: TestGround): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: ground.ownerUrl.reveal() })

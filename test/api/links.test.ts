@@ -3,7 +3,8 @@ import t from 'tap'
 import type { Json } from '../service.ts'
 import { ALL, startService } from '../service.ts'
 import { rest, troubledStore } from '../troubled-store.ts'
-import { eventsIn, eventually } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { eventsIn } from '../vault.ts'
 
 const C = '/v1/workspaces/acme/credentials'
 const CACHE_SECONDS = 2
@@ -31,7 +32,6 @@ const service = await startService(
   { settleEveryMs: 50, storeCheckEveryMs: 3_600_000 },
   { stores: [vault.store, flat.store] },
 )
-const { ground } = service
 const writer = service.as(await service.identity('writer', [ALL]))
 const connector = 'source-postgres'
 const link = (locator: string, more: object = {}) => ({ store: 'team-vault', locator, ...more })
@@ -196,7 +196,7 @@ t.test('what is not opened to the workspace is refused before the store is calle
   const unknown = await make('refused', { store: 'nowhere', locator: 'apps/acme/db' })
   t.match([unknown.json.code, unknown.json.errors[0].pointer], ['unknown_name', '/link/store'])
   t.same([...vault.calls, ...flat.calls], before)
-  const events = await eventsIn(ground, `code = 'link_refused'`)
+  const events = await eventsIn(service.ground, `code = 'link_refused'`)
   t.equal(events.length, REFUSED.length * 2 + 5)
   t.ok(events.every(({ outcome }) => outcome === 'refused'))
 })
@@ -214,11 +214,11 @@ t.test(
   'a link that is no longer opened is refused when it is leased, and its lease has failed',
   async (t) => {
     const { id } = (await valueAt('closed', 'one')).json.lease
-    await ground.sql(`update copies set locator = 'apps/globex/closed' where locator = 'apps/acme/closed'`)
+    await service.ground.sql(`update copies set locator = 'apps/globex/c' where locator = 'apps/acme/closed'`)
     const before = vault.calls.length
     t.match(await lease('closed'), { status: 403, json: { code: 'link_refused', store: 'team-vault' } })
     t.equal(vault.calls.length, before)
-    const failed = async () => eventsIn(ground, `credential = 'closed' and code = 'link_refused'`)
+    const failed = async () => eventsIn(service.ground, `credential = 'closed' and code = 'link_refused'`)
     t.ok(await eventually(async () => (await failed()).length === 1))
     const [event] = await failed()
     t.equal((await writer('GET', `/v1/leases/${event!.lease}`)).json.state, 'failed')
@@ -292,9 +292,9 @@ t.test('a credential has a value or a link, and a link names its store itself', 
 t.test('a deleted link’s secret is nobody’s to delete', async (t) => {
   await valueAt('purged', 'one')
   t.equal((await writer('DELETE', `${C}/purged?purge=true`)).status, 204)
-  await ground.sql(`update copies set dropped_at = dropped_at - interval '1 hour'`)
+  await service.ground.sql(`update copies set dropped_at = dropped_at - interval '1 hour'`)
   await service.strongroom.sweep.run()
-  t.same(await ground.sql(`select from copies where locator = 'apps/acme/purged'`), [])
+  t.same(await service.ground.sql(`select from copies where locator = 'apps/acme/purged'`), [])
   t.equal(vault.kept.get('apps/acme/purged'), 'one')
   t.notOk(vault.calls.some((call) => call.startsWith('delete')))
 })

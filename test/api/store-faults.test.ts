@@ -6,7 +6,8 @@ import type { Answer, Json } from '../service.ts'
 import { ALL, startService } from '../service.ts'
 import type { Troubled } from '../troubled-store.ts'
 import { barrier, forEver, rest, troubledStore } from '../troubled-store.ts'
-import { eventsIn, eventually } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { eventsIn } from '../vault.ts'
 
 const C = '/v1/workspaces/acme/credentials'
 const tuning = { retriesMax: 1, retryDelayMs: 1, breakerFailuresMax: 1_000 }

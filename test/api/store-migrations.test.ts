@@ -3,7 +3,7 @@ import { StoreError } from '../../src/core/secret-store.ts'
 import type { Answer, Json } from '../service.ts'
 import { ALL, startService } from '../service.ts'
 import { troubledStore } from '../troubled-store.ts'
-import { eventually } from '../vault.ts'
+import { eventually } from '../eventually.ts'
 
 const M = '/v1/admin/store-migrations'
 const UNKNOWN = `${M}/0198c0de-0000-7000-8000-000000000000`

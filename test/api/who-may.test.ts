@@ -2,7 +2,7 @@ import t from 'tap'
 import type { Grant } from '../../src/core/grants.ts'
 import type { Answer, Ask } from '../service.ts'
 import { ALL, startService } from '../service.ts'
-import { eventually } from '../vault.ts'
+import { eventually } from '../eventually.ts'
 
 const C = '/v1/workspaces/acme/credentials'
 const service = await startService(t)

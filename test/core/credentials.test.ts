@@ -1,7 +1,8 @@
 import type { Test } from 'tap'
 import t from 'tap'
 import { freshGround } from '../ground.ts'
-import { anotherSession, eventsIn, eventually, lockWaits } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { anotherSession, eventsIn, lockWaits } from '../vault.ts'
 import { openWorkspace, secret } from './credential-acts.ts'
 
 const ground = await freshGround(t)

@@ -4,7 +4,8 @@ import { holdUp, openExternalVault, OUTSIDE, refused } from '../external-vault.t
 import { freshGround } from '../ground.ts'
 import type { TroubledOptions } from '../troubled-store.ts'
 import type { Someone, Vault, VaultTuning } from '../vault.ts'
-import { anotherSession, eventsIn, eventually, lockWaits, sleep, someName } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { anotherSession, eventsIn, lockWaits, sleep, someName } from '../vault.ts'
 
 // Promise 11 where a store is waited for: whoever asked is judged again before the value leaves.
 

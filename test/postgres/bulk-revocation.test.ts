@@ -1,6 +1,7 @@
 import t from 'tap'
 import { freshGround } from '../ground.ts'
-import { anotherSession, eventually, openVault } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { anotherSession, openVault } from '../vault.ts'
 
 t.test('a bulk revocation whose count takes too long has ended the leases all the same', async (t) => {
   const ground = await freshGround(t)

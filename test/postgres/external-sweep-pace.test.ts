@@ -1,6 +1,6 @@
 import t from 'tap'
 import { age, externalVault, leftPending } from '../swept-vault.ts'
-import { eventually } from '../vault.ts'
+import { eventually } from '../eventually.ts'
 
 t.test('a sweep that has no time, is held or is stopped begins no more deletes', async (t) => {
   const { vault, ground, team, create, remove } = await externalVault(t)

@@ -2,7 +2,8 @@ import t from 'tap'
 import { StoreError } from '../../src/core/secret-store.ts'
 import { age, externalVault, leftPending, PAST_GRACE, statesIn } from '../swept-vault.ts'
 import { barrier, troubledStore } from '../troubled-store.ts'
-import { anotherSession, eventually, openVault } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { anotherSession, openVault } from '../vault.ts'
 
 const deletes = (calls: readonly string[]): string[] => calls.filter((call) => call.startsWith('delete'))
 

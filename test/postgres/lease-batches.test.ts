@@ -2,7 +2,8 @@ import t from 'tap'
 import { v7 } from 'uuid'
 import type { LeaseAsk } from '../../src/core/ledger.ts'
 import { freshGround } from '../ground.ts'
-import { anotherSession, eventsIn, eventually, lockWaits, openVault, sleep, someName } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { anotherSession, eventsIn, lockWaits, openVault, sleep, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 

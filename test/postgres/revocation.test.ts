@@ -2,7 +2,8 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { freshGround } from '../ground.ts'
 import type { Someone, Vault } from '../vault.ts'
-import { ALL, anotherSession, eventsIn, eventually, lockWaits, openVault, sleep, someName } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { ALL, anotherSession, eventsIn, lockWaits, openVault, sleep, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 

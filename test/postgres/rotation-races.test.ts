@@ -7,7 +7,8 @@ import { reseal } from '../../src/core/reseal.ts'
 import type { TestGround } from '../ground.ts'
 import { freshGround } from '../ground.ts'
 import type { Vault } from '../vault.ts'
-import { eventually, lockWaits, openVault } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { lockWaits, openVault } from '../vault.ts'
 
 /** A vault whose ring has a second key, and a rotation onto it that has begun and that nobody works on. */
 async function withRotation(t: Test) {

@@ -9,7 +9,8 @@ import { RotationWorker } from '../../src/core/rotation-worker.ts'
 import { Rotations } from '../../src/core/rotations.ts'
 import { registerProcess } from '../../src/postgres/key-register.ts'
 import { freshGround } from '../ground.ts'
-import { anotherSession, eventsIn, eventually, lockWaits, openVault, someName } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { anotherSession, eventsIn, lockWaits, openVault, someName } from '../vault.ts'
 
 /** A vault that knows two keys and seals under the first, with rotations that go on when they are told to. */
 async function withTwoKeys(t: Test) {

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { StoreError, type StoreFault } from '../../src/core/secret-store.ts'
-import { eventually, eventsIn, sleep } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { eventsIn, sleep } from '../vault.ts'
 import { claimed, leaseLoop, movingHouse, transaction, unknownRefs, type House } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)

@@ -1,6 +1,7 @@
 import t, { type Test } from 'tap'
 import { StoreError } from '../../src/core/secret-store.ts'
-import { eventually, sleep } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { sleep } from '../vault.ts'
 import { movingHouse } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)

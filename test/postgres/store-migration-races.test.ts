@@ -1,7 +1,8 @@
 import t from 'tap'
 import { StoreError } from '../../src/core/secret-store.ts'
 import { barrier } from '../troubled-store.ts'
-import { eventually, sleep } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { sleep } from '../vault.ts'
 import { claimed, leaseLoop, movingHouse, transaction, unknownRefs, type House } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)

@@ -8,7 +8,8 @@ import { RotationWorker } from '../../src/core/rotation-worker.ts'
 import { Rotations } from '../../src/core/rotations.ts'
 import { StoreError } from '../../src/core/secret-store.ts'
 import { barrier } from '../troubled-store.ts'
-import { eventsIn, eventually } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { eventsIn } from '../vault.ts'
 import { movingHouse, transaction, type House } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { StoreError } from '../../src/core/secret-store.ts'
-import { eventually, eventsIn } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { eventsIn } from '../vault.ts'
 import { leaseLoop, movingHouse, unknownRefs } from './moving-house.ts'
 
 const NAMES = Array.from({ length: 12 }, (_, index) => `db-${String(index).padStart(2, '0')}`)

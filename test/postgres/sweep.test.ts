@@ -3,7 +3,8 @@ import type { Test } from 'tap'
 import { Secret } from '../../src/core/secret.ts'
 import { freshGround } from '../ground.ts'
 import type { VaultTuning } from '../vault.ts'
-import { anotherSession, eventsIn, eventually, lockWaits, openVault, someName } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { anotherSession, eventsIn, lockWaits, openVault, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 const connector = 'source-postgres'

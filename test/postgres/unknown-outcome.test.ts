@@ -5,7 +5,8 @@ import { ROOT_STREAM, verifyStreams } from '../../src/core/audit-verify.ts'
 import { freshGround } from '../ground.ts'
 import { openProxy } from '../proxy.ts'
 import type { VaultTuning } from '../vault.ts'
-import { anotherSession, eventsIn, eventually, lockWaits, openVault, sleep, someName } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { anotherSession, eventsIn, lockWaits, openVault, sleep, someName } from '../vault.ts'
 
 const ground = await freshGround(t)
 

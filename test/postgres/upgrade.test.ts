@@ -8,7 +8,8 @@ import { knownMigrations } from '../../src/postgres/start-checks.ts'
 import { upgradeDatabase } from '../../src/postgres/upgrade.ts'
 import { freshGround } from '../ground.ts'
 import { openProxy } from '../proxy.ts'
-import { anotherSession, eventsIn, eventually, lockWaits, openVault, someName } from '../vault.ts'
+import { eventually } from '../eventually.ts'
+import { anotherSession, eventsIn, lockWaits, openVault, someName } from '../vault.ts'
 import { verifyStreams } from '../../src/core/audit-verify.ts'
 
 const DAY_MS = 24 * 3600_000

@@ -4,7 +4,7 @@ import t from 'tap'
 import { failsAs, MARKED, mint } from '../conformance/secret-store.ts'
 import { certificates, NO_OPENSSL } from './hashicorp-vault-certificates.ts'
 import type { VaultServer } from './hashicorp-vault-server.ts'
-import { eventually } from './eventually.ts'
+import { eventually } from '../eventually.ts'
 import { beginTrial, HASTY_MS, openStore } from './hashicorp-vault-trial.ts'
 
 // They mostly wait, each at a server of its own.

@@ -10,7 +10,7 @@ import type { Test } from 'tap'
 import { kubernetes } from '../../providers/kubernetes.ts'
 import type { StoreFault } from '../../src/core/secret-store.ts'
 import { failsAs, MARKED, mint } from '../conformance/secret-store.ts'
-import { eventually } from './eventually.ts'
+import { eventually } from '../eventually.ts'
 import { HASTY, openKubernetes, OPTIONS, setEnvironment } from './kubernetes-ground.ts'
 
 const MARK = 'd41d8cd98f00b204'
